@@ -1,0 +1,48 @@
+"""Everything that can go wrong, named by who must act. Each class is also the builtin a caller would expect."""
+
+
+class DataFlowError(Exception):
+    """Base of every error that dataflow raises on purpose."""
+
+
+class UsageError(DataFlowError, RuntimeError):
+    """The caller did something a flow cannot serve; the message says what to do instead."""
+
+
+class UnknownLength(DataFlowError, NotImplementedError, TypeError):
+    """``len()`` of a flow that cannot know its length.
+
+    It is a TypeError so that ``list(df)`` and ``tqdm(df)`` go on without a length.
+    """
+
+
+class EndlessLength(UnknownLength, ValueError):
+    """``len()`` of a flow that never ends."""
+
+
+class BatchError(DataFlowError, ValueError):
+    """Datapoints that cannot be stacked into one batch."""
+
+
+class EmptyFlowError(DataFlowError, ValueError):
+    """A flow that must yield something, to be repeated or cached or cut, yielded nothing."""
+
+
+class CorruptDataError(DataFlowError, ValueError):
+    """Bytes that do not hold what they promise: a damaged file, record or image."""
+
+
+class MissingKeyError(DataFlowError, KeyError):
+    """A key that a data file does not hold."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which would quote the whole message.
+        return str(self.args[0]) if self.args else ""
+
+
+class MissingPackageError(DataFlowError, ImportError):
+    """An optional package is needed and not installed."""
+
+
+class DataFlowTerminated(BaseException):
+    """The flow can produce no more data because what it draws from was closed under it."""

@@ -1,0 +1,359 @@
+"""Passes: what happens between ``iter(df)`` and the end, and how a pass is continued in another process.
+
+Who holds whom, for ``for dp in BatchData(MyFlow(DataFromList(rows)), 32)``::
+
+    Pass --> Log.rows --> BatchData's iterator --> counted(MyFlow) --> DataFromList's iterator
+     |         |                                       |
+     |         +-- Run: seed, number of every flow     +-- Scope: path, rng of this pass of MyFlow
+     +-- state_dict(): Log.header + the place of every iterator, asked from the end of the chain
+
+The life of one pass:
+
+1.  ``iter(df)`` calls ``begin``. Inside the running ``__iter__`` of a user's class (a Scope is active in this thread)
+    the new iterator belongs to that pass, and steps 2 to 4 are left out.
+2.  Flows that this process has not reset yet are reset; a state that was loaded says where to start.
+3.  ``walk(flow, at, run)`` goes down the graph. Each flow returns an iterator and a function ``place``, which says in
+    a small JSON-able dict where ``walk`` must start to continue behind the datapoint delivered last.
+4.  The Log delivers, and notes the place every ROUND datapoints: after an error it is from there, and not from what
+    was read ahead, that the position is told.
+5.  The pass ends, fails or is dropped: the Log freezes its last state and lets go of everything else.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import UsageError
+from .utils.rng import KeyedGenerator, random_state
+
+if TYPE_CHECKING:
+    from .base import DataFlow
+
+Place = dict[str, Any]
+Walk = tuple[Iterator[Any], Callable[[], Place]]
+Walker = Callable[["DataFlow", Place, "Run"], Walk]
+
+VERSION = 1
+# A place costs a few microseconds: every 1,024 datapoints that is nothing, and an error repeats at most so many.
+ROUND = 1024
+# Flows that a user's __iter__ makes on the fly are numbered from here; their path tells them apart.
+ADOPTED = 1 << 20
+# The last number of a spawn key: what the stream is drawn for.
+FLOW, SAMPLE = 0, 1
+
+
+class Run:
+    """What the flows of one graph share while they run: the root seed, and the number of each."""
+
+    def __init__(self, root: DataFlow, seed: int, first: int = 0) -> None:
+        self.seed = seed
+        self.flows: list[DataFlow] = []
+        self._keys: dict[int, tuple[int, int]] = {}
+        self._next = first
+        self._number(root, seed)
+
+    def _number(self, flow: DataFlow, seed: int) -> None:
+        """Number ``flow`` and what is below it, sources first; only random flows count."""
+        if id(flow) in self._keys:
+            return
+        self._keys[id(flow)] = (seed, -1)  # a graph with a cycle ends here
+        for child in flow._children():
+            self._number(child, seed if child._seed is None else child._seed)
+        self._keys[id(flow)] = (seed, self._next)
+        self._next += flow._random
+        self.flows.append(flow)
+
+    def sequence(self, flow: DataFlow, path: list[int], use: int = FLOW) -> np.random.SeedSequence:
+        """Return the seed of the stream that ``flow`` draws in the pass ``path``."""
+        seed, number = self._keys[id(flow)]
+        return np.random.SeedSequence(seed, spawn_key=(number, *path, use))
+
+    def generator(self, flow: DataFlow, path: list[int], use: int = FLOW) -> KeyedGenerator:
+        """Return the streams that ``flow`` draws in the pass ``path``: one for each block, or one for each sample."""
+        return KeyedGenerator(self.sequence(flow, path, use))
+
+    def adopt(self, flow: DataFlow) -> Run:
+        """Return the run to walk ``flow`` in: this one, or one more for a flow that is not part of the graph."""
+        return self if id(flow) in self._keys else Run(flow, self.seed, ADOPTED)
+
+    def release(self) -> None:
+        """Free the flows that a pass of this run holds for itself."""
+        for flow in self.flows:
+            if flow._holder is not None and flow._holder[1] is self:
+                flow._holder = None
+
+
+class Scope:
+    """One pass of a user-written ``__iter__``: where the iterators that it opens belong, and its generator."""
+
+    def __init__(self, flow: DataFlow, path: list[int], run: Run) -> None:
+        self.flow = flow
+        self.path = path
+        self.run = run
+        self._children = 0
+        self._rng: np.random.RandomState | None = None
+
+    @property
+    def rng(self) -> np.random.RandomState:
+        """The generator of this pass, made at first use."""
+        if self._rng is None:
+            self._rng = random_state(self.run.sequence(self.flow, self.path))
+        return self._rng
+
+    def open(self, flow: DataFlow, walk: Walker) -> Iterator[Any]:
+        """Walk ``flow`` as a part of this pass: ``super().__iter__()``, or the j-th child, which appends j."""
+        if flow is self.flow:
+            return walk(flow, {"pass": self.path}, self.run)[0]
+        flow._make_ready()
+        path = [*self.path, self._children]
+        self._children += 1
+        return walk(flow, {"pass": path}, self.run.adopt(flow))[0]
+
+
+class _Active(threading.local):
+    scope: Scope | None = None
+
+
+active = _Active()
+
+
+def graph(root: DataFlow) -> list[DataFlow]:
+    """List ``root`` and every flow below it once, sources first."""
+    return Run(root, 0).flows
+
+
+def begin(flow: DataFlow, walk: Walker) -> Iterator[Any]:
+    """Start a pass of ``flow``, or a part of the pass that the code around is in."""
+    if active.scope is not None:
+        return active.scope.open(flow, walk)
+    flow._make_ready()
+    state = flow._loaded or flow._fresh_state()
+    flow._root_seed = state["seed"]
+    run = Run(flow, state["seed"])
+    if state["done"]:
+        # Finish what was finished: that leaves caches and kept iterators as they were, and yields nothing.
+        deque(walk(flow, state["at"], run)[0], maxlen=0)
+        state = flow._fresh_state(state["pass"] + 1)
+    rows, place = walk(flow, state["at"], run)
+    deque(islice(rows, state.get("skip", 0)), maxlen=0)
+    flow._loaded, flow._count = None, state["pass"] + 1
+    flow._latest = log = Log(rows, place, run, {key: state[key] for key in ("version", "graph", "seed", "pass")})
+    it = Pass(log)
+    flow._pass = weakref.ref(it)
+    return it
+
+
+class Log:
+    """Deliver one pass and know where it stands."""
+
+    def __init__(self, it: Iterator[Any], place: Callable[[], Place], run: Run, header: Place) -> None:
+        self._it, self._place, self._run = it, place, run
+        self._header = header
+        self._frozen: Place | None = None
+
+    def rows(self) -> Iterator[Any]:
+        """Yield the pass; the only Python frame between a flow's iterator and the consumer."""
+        n = 0
+        mark = self._place()
+        try:
+            while True:
+                for n, dp in enumerate(islice(self._it, ROUND), 1):  # noqa: B007  # n is read after the loop
+                    yield dp
+                if n < ROUND:
+                    break
+                mark, n = self._place(), 0
+        except GeneratorExit:
+            self.finish()
+            raise
+        except BaseException:
+            self._run.release()
+            self._freeze(at=mark, skip=n, done=False)
+            raise
+        self.finish(done=True)
+
+    def finish(self, done: bool = False) -> None:
+        """Keep the last state and let go of the iterators."""
+        if self._frozen is None:
+            self._freeze(at=self._place(), done=done)
+
+    def _freeze(self, **position: Any) -> None:
+        self._frozen = {**self._header, **position}
+        # Deleted, not kept as None: a reference would keep files open and flows held.
+        del self._it, self._place, self._run
+
+    def state(self) -> Place:
+        state = self._frozen or {**self._header, "at": self._place(), "done": False}
+        refuse_lost(state)
+        return copy.deepcopy(state)
+
+
+class Pass(chain[Any]):
+    """The iterator over one pass. ``itertools.chain`` gives it a C-level ``__next__``; it adds the position."""
+
+    _log: Log
+    _rows: Iterator[Any]
+
+    def __new__(cls, log: Log) -> Pass:
+        rows = log.rows()
+        self = super().__new__(cls, rows)
+        self._log, self._rows = log, rows
+        return self
+
+    def state_dict(self) -> Place:
+        """Return the position of this pass; see ``DataFlow.state_dict``."""
+        return self._log.state()
+
+    def close(self) -> None:
+        """End the pass now; what was received last stays its position."""
+        self._rows.close()  # type: ignore[attr-defined]  # a generator
+        self._log.finish()
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():  # nobody asks any more, and modules may be gone
+            self._log.finish()  # a generator that was never started runs no clean-up of its own
+
+
+class Exclusive(chain[Any]):
+    """Iterate ``it``; from the first datapoint until the end, or until it is dropped, hold ``flow`` for itself."""
+
+    def __new__(cls, flow: DataFlow, it: Iterator[Any], run: Run) -> Exclusive:
+        door = _Door(flow, run)
+        self = super().__new__(cls, door, it, door.leave())
+        door.me = weakref.ref(self)
+        return self
+
+
+class _Door:
+    """An empty iterator that takes hold of a flow, or raises for as long as another pass holds it."""
+
+    me: weakref.ref[Exclusive]
+
+    def __init__(self, flow: DataFlow, run: Run) -> None:
+        self.flow, self.run = flow, run
+
+    def __iter__(self) -> _Door:
+        return self
+
+    def __next__(self) -> Any:
+        holder = self.flow._holder
+        if holder is not None and holder[0]() is not None and holder[0] is not self.me:
+            raise UsageError(
+                f"{self.flow!r} is already being iterated, and two passes of it cannot run at once. End the other "
+                "pass first: finish it, drop its iterator, or call df.close(); or make a second flow."
+            )
+        self.flow._holder = (self.me, self.run)
+        raise StopIteration
+
+    def leave(self) -> Iterator[Any]:
+        """Let go of the flow; an empty iterator too."""
+        self.flow._holder = None
+        yield from ()
+
+
+def counted(iterate: Callable[[Any], Iterator[Any]]) -> Walker:
+    """Make a walk of a user-written ``__iter__``: its position is a count, and to go back is to skip."""
+
+    @functools.wraps(iterate)
+    def walk(flow: DataFlow, at: Place, run: Run) -> Walk:
+        path, skip = at["pass"], at.get("count", 0)
+        if at.get("end"):
+            return iter(()), lambda: {**at}
+        outer = active.scope
+        if outer is not None and outer.flow is flow:  # called by super().__iter__() in a subclass
+            scope, carried = outer, {}
+        else:
+            scope, carried = Scope(flow, path, run), _carried(flow, at, run)
+        count, ended = 0, False
+
+        def rows() -> Iterator[Any]:
+            nonlocal count, ended
+            it = iter(_inside(scope, iterate, flow))
+            while True:
+                before, active.scope = active.scope, scope
+                try:
+                    dp = next(it)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    locate(error, flow, count)
+                    raise
+                finally:
+                    active.scope = before
+                count += 1
+                yield dp
+            ended = True
+
+        def place() -> Place:
+            position = {"pass": path, "count": max(count, skip)}
+            if carried:
+                position["carried"] = carried
+            elif ended:
+                position["end"] = True
+            return position
+
+        return (islice(rows(), skip, None) if skip else rows()), place
+
+    walk.counted = True  # type: ignore[attr-defined]
+    return walk
+
+
+def _carried(flow: DataFlow, at: Place, run: Run) -> dict[str, Place]:
+    """Return the places from which the flows below that carry something over start this pass, by their number.
+
+    What a user's class does with them is not known, so to go back is to put them there and let it run again.
+    """
+    places = {}
+    for number, member in enumerate(graph(flow)):
+        if member._carries:
+            walks = (vars(kind).get("_walk") for kind in type(member).__mro__)
+            walk = next(walk for walk in walks if walk is not None and not hasattr(walk, "counted"))
+            start = at.get("carried", {}).get(str(number)) or {"pass": at["pass"]}
+            places[str(number)] = walk(member, start, run)[1]()
+    return places
+
+
+def _inside(scope: Scope, function: Callable[..., Any], *args: Any) -> Any:
+    """Call ``function`` with ``scope`` active."""
+    before, active.scope = active.scope, scope
+    try:
+        return function(*args)
+    finally:
+        active.scope = before
+
+
+def below(at: Place) -> Place:
+    """Return the place for the flow below: the one kept in ``at``, or the start of the same pass."""
+    return at.get("ds") or {"pass": at["pass"]}
+
+
+def lost(path: list[int], why: str) -> Place:
+    """Return the place of a flow that cannot go back; asking for the state raises UsageError with ``why``."""
+    return {"pass": path, "lost": why}
+
+
+def refuse_lost(place: Any) -> None:
+    """Raise if a flow somewhere in ``place`` cannot go back."""
+    if isinstance(place, dict):
+        if "lost" in place:
+            raise UsageError(f"this flow has no position that can be saved: {place['lost']}")
+        for part in place.values():
+            refuse_lost(part)
+    elif isinstance(place, list):
+        for part in place:
+            refuse_lost(part)
+
+
+def locate(error: BaseException, flow: DataFlow, number: int) -> None:
+    """Note on ``error`` where it happened, unless a flow nearer to the cause has done so."""
+    if not any(note.startswith("in ") and ", datapoint " in note for note in getattr(error, "__notes__", ())):
+        error.add_note(f"in {flow!r}, datapoint {number}")

@@ -1,0 +1,146 @@
+"""Apply a function to each datapoint, or to one component of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from ..base import ProxyDataFlow
+from ..passes import SAMPLE, Place, Run, Walk, below, locate
+from ..utils import check
+from ..utils.rng import KeyedGenerator, wants_rng
+
+
+class MapData(ProxyDataFlow):
+    """Apply a function to each datapoint, and drop those for which it returns None.
+
+    A function that declares a parameter ``rng`` is given a ``numpy.random.Generator`` for its sample. What it draws
+    depends on the root seed, the pass and the number of the sample only, so a parallel map draws the same.
+
+    >>> ds = DataFromList([[1], [2], [3]], shuffle=False)
+    >>> list(MapData(ds, lambda dp: [dp[0] * 10] if dp[0] != 2 else None))
+    [[10], [30]]
+
+    Its length is ``len(ds)``, which is too large where datapoints are dropped.
+
+    Args:
+        ds: flow of lists or dicts.
+        func: datapoint -> datapoint | None. It should not change arrays in place, unless nobody else holds them.
+
+    Raises:
+        TypeError: at construction, if ``func`` cannot be called.
+        Exception: while iterating, whatever ``func`` raises, with a note that says at which datapoint.
+    """
+
+    def __init__(self, ds: Any, func: Callable[..., Any]) -> None:
+        super().__init__(ds)
+        check.function(func=func)
+        self.func = func
+
+    @property
+    def _random(self) -> bool:  # type: ignore[override]  # a constant elsewhere
+        return wants_rng(self.func)
+
+    def _walk(self, at: Place, run: Run) -> Walk:
+        it, up = self.ds._walk(below(at), run)
+        path, n = at["pass"], at.get("n", 0)
+        apply = self._applied(self.func)
+
+        def plain() -> Iterator[Any]:
+            nonlocal n
+            for n, dp in enumerate(it, n + 1):
+                try:  # costs nothing until it raises
+                    result = apply(dp)
+                except Exception as error:
+                    locate(error, self, n - 1)
+                    raise
+                if result is not None:
+                    yield result
+
+        def drawing(rng: KeyedGenerator) -> Iterator[Any]:
+            nonlocal n
+            for n, dp in enumerate(it, n + 1):
+                try:
+                    result = apply(dp, rng=rng(n))
+                except Exception as error:
+                    locate(error, self, n - 1)
+                    raise
+                if result is not None:
+                    yield result
+
+        rows = drawing(run.generator(self, path, SAMPLE)) if self._random else plain()
+        return rows, lambda: {"pass": path, "n": n, "ds": up()}
+
+    def _applied(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function on whole datapoints that applies ``func``."""
+        return func
+
+
+class MapDataComponent(MapData):
+    """Apply a function to one component of each datapoint, and drop datapoints for which it returns None.
+
+    The datapoint is copied, one level deep, before the component is replaced. A parameter ``rng`` of the function is
+    served as in ``MapData``.
+
+    >>> ds = DataFromList([[1, "a"], [2, "b"]], shuffle=False)
+    >>> list(MapDataComponent(ds, lambda x: x * 10, index=0))
+    [[10, 'a'], [20, 'b']]
+
+    Its length is ``len(ds)``, which is too large where datapoints are dropped.
+
+    Args:
+        ds: flow of lists or dicts; a tuple comes out as a list.
+        func: component -> component | None.
+        index: index or key of the component.
+
+    Raises:
+        TypeError: at construction, if ``func`` cannot be called.
+        IndexError: while iterating, if a datapoint has no such component (KeyError for a dict).
+    """
+
+    def __init__(self, ds: Any, func: Callable[..., Any], index: Any = 0) -> None:
+        super().__init__(ds, func)
+        self.index = index
+
+    def _applied(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        index = self.index
+
+        def apply(dp: Any, **rng: Any) -> Any:
+            component = func(dp[index], **rng)
+            if component is None:
+                return None
+            changed = dict(dp) if isinstance(dp, dict) else list(dp)
+            changed[index] = component
+            return changed
+
+        return apply
+
+
+class SelectComponent(MapData):
+    """Select and reorder components.
+
+    >>> list(SelectComponent(DataFromList([["a", "b", "c"]], shuffle=False), [2, 1]))
+    [['c', 'b']]
+    >>> list(SelectComponent(DataFromList([{"x": 1, "y": 2}], shuffle=False), ["y"]))
+    [{'y': 2}]
+
+    Args:
+        ds: flow of lists or dicts; a list gives a list, a dict a dict.
+        idxs: indices, or keys, of the components to keep, in their new order.
+
+    Raises:
+        TypeError: at construction, if ``idxs`` is not a list or tuple.
+        IndexError: while iterating, if a datapoint has no such component (KeyError for a dict).
+    """
+
+    def __init__(self, ds: Any, idxs: Any) -> None:
+        check.instance((list, tuple), "a list of indices or keys", idxs=idxs)
+        super().__init__(ds, partial(_select, idxs))
+        self.idxs = idxs
+
+
+def _select(idxs: Sequence[Any], dp: Any) -> Any:
+    if isinstance(dp, dict):
+        return {key: dp[key] for key in idxs}
+    return [dp[index] for index in idxs]
