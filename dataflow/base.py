@@ -311,7 +311,8 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
     def _shown_options(self) -> Iterator[str]:
         """Yield ``name=value`` for each argument of the constructor that differs from its default."""
         for name, parameter in inspect.signature(type(self).__init__).parameters.items():
-            value = getattr(self, name, getattr(self, f"_{name}", parameter.default))
+            held = vars(self)  # an option that is called like a verb is held with an underscore
+            value = held.get(f"_{name}", held.get(name, parameter.default))
             if value is not parameter.default and not _equal(value, parameter.default):
                 yield f"{name}={_short(value)}"
 

@@ -1,0 +1,823 @@
+import collections
+import enum
+import os
+import pickle
+import struct
+import tracemalloc
+
+import google_crc32c
+import msgpack
+import msgpack_numpy
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy._core import _rational_tests  # the one dtype beyond numpy's own that comes with numpy
+
+from dataflow import codec
+from dataflow.codec import checksum, dumps, loads, record
+from dataflow.errors import CorruptDataError, UsageError
+
+ANY_LAYOUT = ["dataflow", "msgpack-numpy"]
+
+
+def nested(depth, wrap=lambda inner: [inner], core=None):
+    """Return ``core`` wrapped ``depth`` times."""
+    for _ in range(depth):
+        core = wrap(core)
+    return core
+
+
+def exactly(value):
+    """Return what makes two values the same bit for bit, for assert to compare and to show."""
+    if isinstance(value, np.ndarray | np.generic):
+        dtype = value.dtype
+        flags = (value.flags.c_contiguous, value.flags.f_contiguous)
+        kind = (repr(dtype), dtype.type, dtype.isalignedstruct, dtype.metadata)
+        return type(value), kind, value.shape, flags, value.tobytes("A")
+    if isinstance(value, dict):
+        return dict, [(exactly(key), exactly(item)) for key, item in value.items()]
+    if isinstance(value, set | frozenset):
+        return type(value), sorted(map(repr, value))
+    if isinstance(value, list | tuple):
+        return type(value), list(map(exactly, value))
+    if isinstance(value, float):
+        return type(value), struct.pack("<d", value)
+    if isinstance(value, complex):
+        return type(value), struct.pack("<dd", value.real, value.imag)
+    return type(value), value
+
+
+FIELDS = np.dtype([("x", "<i4"), ("y", ">f8", (2,)), ("when", "M8[s]"), ("name", "U3")])
+ALIGNED = np.dtype([("a", "i1"), ("b", "i4")], align=True)
+OVERLAPPING = np.dtype({"names": ["all", "low"], "formats": ["<u4", "<u2"], "offsets": [0, 0], "itemsize": 12})
+TITLED = np.dtype([(("a title", "a"), "i2")])
+
+
+def filled(dtype, shape=(3,)):
+    """Return an array with bytes of every kind in it, among them NaNs with a payload."""
+    dtype = np.dtype(dtype)
+    if dtype.kind in "bU" or dtype.names:
+        return np.ones(shape, dtype) if dtype.kind == "b" else np.zeros(shape, dtype)
+    size = dtype.itemsize * int(np.prod(shape))
+    return np.frombuffer(bytes(0xFF - n % 256 for n in range(size)), dtype).reshape(shape).copy()
+
+
+ARRAYS = {
+    **{f"dtype {np.dtype(code)}": filled(code) for code in "?bBhHiIlLqQefdgFDG"},
+    "NaN with a payload": np.array([0x7FF8DEADBEEF0001], "u8").view("f8"),
+    "big-endian": np.arange(3, dtype=">i4"),
+    "datetime64": np.array(["2020-02-29", "NaT"], "M8[ns]"),
+    "datetime64 of 25 s": np.arange(3).astype("M8[25s]"),
+    "datetime64 without unit": np.array(["NaT"], "M8"),
+    "timedelta64": np.arange(3).astype("m8[D]"),
+    "text": np.array(["", "hé", "猫"]),
+    "bytes": np.array([b"", b"ab\0c"]),
+    "raw bytes": filled("V5"),
+    "fields": filled(FIELDS),
+    "fields in fields": filled([("in", FIELDS, (2, 2)), ("b", "V3")]),
+    "aligned fields": filled(ALIGNED),
+    "overlapping fields": filled(OVERLAPPING),
+    "fields with titles": filled(TITLED),
+    "selected fields": np.zeros(3, "i4,f8,u1")[["f2", "f0"]],
+    "records": filled(np.dtype((np.record, ALIGNED))),
+    "no elements": np.zeros((0, 3), "f4"),
+    "no dimension": np.array(7, "i2"),
+    "many dimensions": np.arange(2).reshape((1,) * 15 + (2,) + (1,) * 16),
+    "Fortran order": np.asfortranarray(np.arange(6).reshape(2, 3)),
+    "Fortran order with fields": np.asfortranarray(filled(FIELDS, (2, 3))),
+    "read-only": np.broadcast_to(np.int8(1), (1,)),
+}
+
+SCALARS = {
+    "int": 7,
+    "largest int of 64 bits": 2**63 - 1,
+    "smallest int of 64 bits": -(2**63),
+    "int of 65 bits": 2**63,
+    "negative int of 65 bits": -(2**63) - 1,
+    "int of 4,000 bits": 3**2500,
+    "float": 0.1,
+    "minus zero": -0.0,
+    "infinity": float("inf"),
+    "NaN with a payload": struct.unpack("<d", bytes.fromhex("01efbeaddeadf87f"))[0],
+    "complex": complex(-0.0, float("nan")),
+    "True": True,
+    "False": False,
+    "None": None,
+    "text": "hé猫\0",
+    "no text": "",
+    "half of a surrogate pair": "file\udc80",
+    "bytes": b"\0\xff",
+    "bytearray": bytearray(b"\0\xff"),
+    **{f"numpy.{type(one).__name__}": one for one in (np.float16(1.5), np.int64(-1), np.bool_(True))},
+    "numpy.longdouble": np.longdouble("1.1"),
+    "numpy.clongdouble": np.clongdouble(1 + 2j),
+    "numpy.datetime64": np.datetime64("2020-02-29T12:00", "ms"),
+    "numpy.timedelta64": np.timedelta64(5, "D"),
+    "numpy.str_ with a zero behind": np.str_("a\0"),
+    "numpy.bytes_ with a zero behind": np.bytes_(b"a\0"),
+    "numpy.void": np.void(b"abc"),
+    "one of fields": np.ones(1, ALIGNED)[0],
+    "one record": np.ones(1, np.dtype((np.record, ALIGNED)))[0],
+}
+
+CONTAINERS = {
+    "an image and its label": [np.zeros((4, 4, 3), "u1"), 7],
+    "a dict": {"image": np.zeros((4, 4), "u1"), "label": 7, "name": "cat"},
+    "a tuple": (1, 2.5, "a"),
+    "nothing": [],
+    "empty containers": [[], (), {}, set(), frozenset(), [[[]]]],
+    "nesting": [{"boxes": [np.zeros(4), np.ones(4)], "meta": ({"k": (1, [2, (3,)])},)}, None, [None, 1]],
+    "a set": {1, 2, 3},
+    "a frozenset in a set": {frozenset({"a", None})},
+    "keys of every kind": {"s": 1, 5: 2, 2**70: 3, -1: 4, (1, ("a", None, ()), 2**64): 5, b"b": 6, None: 7, 2.5: 8},
+    "a key True": {True: 1, 0: 2},
+    "a key 1": {1: 1, False: 2},
+    "a key 1.0": {1.0: 1},
+    "a key 0.0": {0.0: 1},
+    "a key -0.0": {-0.0: 1},
+    "a key (1,)": {(1,): 1},
+    "a key (True,)": {(True,): 1},
+    "keys in their order": {"b": 1, "a": 2},
+    "the same array twice": [np.arange(2)] * 2,
+    "arrays between scalars": [1, np.arange(3), "a", np.arange(5, dtype="u1"), b"b", np.float32(2)],
+    "64 levels": nested(64),
+}
+
+
+def by_name(table):
+    return [pytest.param(value, id=name) for name, value in table.items()]
+
+
+EVERYTHING = by_name(ARRAYS) + by_name(SCALARS) + by_name(CONTAINERS)
+
+
+# What goes in comes out.
+
+
+@pytest.mark.parametrize("value", EVERYTHING)
+@pytest.mark.parametrize("copy", [True, False], ids=["copy", "view"])
+def test_a_value_comes_back_bit_for_bit(value, copy):
+    assert exactly(loads(dumps(value), copy=copy)) == exactly(value)
+
+
+@pytest.mark.parametrize("value", EVERYTHING)
+def test_a_value_comes_back_as_a_component_without_checksum(value):
+    dp = [value, {"key": (value, 1)}]
+    assert exactly(loads(memoryview(dumps(dp, checksum=False)))) == exactly(dp)
+
+
+@pytest.mark.parametrize("value", EVERYTHING)
+def test_pickle_is_read_on_demand(value):
+    assert exactly(loads(dumps(value, serializer="pickle"), allow_pickle=True)) == exactly(
+        pickle.loads(pickle.dumps(value))
+    )
+
+
+DTYPES = hnp.scalar_dtypes() | hnp.array_dtypes(hnp.scalar_dtypes(), max_size=3)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.complex_numbers()
+    | st.text(st.characters())
+    | st.text(st.characters(categories=["Cs", "Lu"]))
+    | st.binary()
+    | hnp.arrays(DTYPES.filter(lambda dtype: dtype.itemsize), hnp.array_shapes(min_dims=0, min_side=0, max_side=3))
+    | hnp.scalar_dtypes().flatmap(lambda dtype: hnp.arrays(dtype, 1)).map(lambda array: array[0])
+)
+KEYS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda keys: st.tuples(keys) | st.tuples(keys, keys),
+    max_leaves=3,
+)
+DATAPOINTS = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.tuples(inner, inner) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=150, database=None)
+@given(DATAPOINTS, st.booleans())
+def test_any_datapoint_comes_back_bit_for_bit(dp, copy):
+    assert exactly(loads(dumps(dp), copy=copy)) == exactly(dp)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pytest.param(np.arange(10)[::2], id="strided"),
+        pytest.param(np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2), id="transposed in part"),
+        pytest.param(np.broadcast_to(np.arange(3), (2, 3)), id="broadcast"),
+        pytest.param(np.arange(4)[::-1], id="reversed"),
+    ],
+)
+def test_an_array_with_gaps_comes_back_in_c_order(array):
+    assert exactly(loads(dumps(array))) == exactly(array.copy("C"))
+
+
+def test_datapoints_that_differ_only_in_values_share_their_header():
+    first, second = dumps([np.zeros(3), 1, "a"]), dumps([np.ones(3), 2, "b"])
+    assert len(first) == len(second)
+    assert first[:64] == second[:64]
+
+
+def test_equal_datapoints_of_different_types_stay_different():
+    dps = [[1], [True], [1.0], (1,), {1: 1}, {True: 1}, {1.0: 1}, [[1]], [{1}], [np.int64(1)], [np.int32(1)], [1 + 0j]]
+    assert [exactly(loads(dumps(dp))) for dp in dps] == [exactly(dp) for dp in dps]
+
+
+def test_shapes_may_vary_without_end():
+    dps = [[np.full(n, n % 256, "u1"), n] for n in range(600)]
+    assert [exactly(loads(dumps(dp))) for dp in dps] == [exactly(dp) for dp in dps]
+
+
+def test_a_long_list_of_keys_comes_back():
+    keys = [b"%08d" % n for n in range(20_000)]
+    assert loads(dumps(keys)) == keys
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        bytes,
+        bytearray,
+        memoryview,
+        lambda data: memoryview(bytearray(data)),
+        lambda data: memoryview(data + b"  ")[:-2],
+        lambda data: np.frombuffer(data, "u1"),
+        lambda data: memoryview(np.repeat(np.frombuffer(data, "u1"), 2))[::2],
+    ],
+    ids=["bytes", "bytearray", "memoryview", "writable view", "part of a view", "array", "strided view"],
+)
+def test_any_bytes_like_object_is_read(wrap):
+    dp = [np.arange(4), "name", 2**70, b"raw"]
+    for serializer in ("dataflow", "pickle"):
+        data = wrap(dumps(dp, serializer=serializer))
+        assert exactly(loads(data, allow_pickle=True)) == exactly(dp)
+        assert exactly(loads(data, allow_pickle=True, copy=False, verify=False)) == exactly(dp)
+
+
+@pytest.mark.parametrize("data", ["text", 5, None, [1]], ids=repr)
+def test_what_is_no_bytes_is_a_type_error(data):
+    with pytest.raises(TypeError, match="data must be bytes-like, got"):
+        loads(data)
+
+
+# The layout of a record is final: these are the bytes of version 1.
+
+
+def test_the_bytes_of_a_record_are_these():
+    template = msgpack.packb(["list", ["array", "|u1", 2], "int", "str", "bool"])
+    header = struct.pack("<I", len(template)) + template + struct.pack("<QQ", 1, 3)
+    values = struct.pack("<qQ?", -2, 3, True)
+    header += bytes(-(8 + len(header) + len(values)) % 64)
+    body = b"\xc1DF\x01" + struct.pack("<I", len(header)) + header + values + b"\7\10\11" + b"cat"
+    expected = body + struct.pack("<I", google_crc32c.value(body))
+
+    dp = [np.array([[7, 8, 9]], "u1"), -2, "cat", True]
+    assert dumps(dp) == expected
+    assert exactly(loads(expected)) == exactly(dp)
+
+
+def test_a_record_without_checksum_says_so():
+    data, plain = dumps([1]), dumps([1], checksum=False)
+    assert plain[:4] == b"\xc1df\x01"
+    assert plain[4:-4] == data[4:-4]
+    assert plain[-4:] == bytes(4)
+
+
+def test_every_array_lies_at_a_multiple_of_64():
+    marks = [np.full(n, 200 + n, "u1") for n in (1, 64, 65, 3)]
+    data = dumps([7, marks[0], "text", *marks[1:]])
+    assert [data.index(mark.tobytes()) % 64 for mark in marks] == [0, 0, 0, 0]
+
+
+def test_a_record_of_a_later_version_is_told_apart():
+    with pytest.raises(CorruptDataError, match=r"begins with b'\\xc1DF\\x02'.*of a later dataflow"):
+        loads(b"\xc1DF\x02" + dumps([1])[4:])
+
+
+# Memory.
+
+
+@pytest.mark.parametrize("array", [*by_name(ARRAYS)])
+def test_a_copy_is_private_and_writable(array):
+    data = dumps([array])
+    (copy,) = loads(data)
+    assert copy.flags.writeable
+    copy.view(np.ndarray).reshape(-1).view(f"V{copy.itemsize}")[:] = bytes(copy.itemsize)
+    assert exactly(loads(data)[0]) == exactly(array)
+
+
+@pytest.mark.parametrize("array", [*by_name(ARRAYS)])
+@pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
+def test_a_view_is_read_only_and_shares_the_bytes(array, wrap):
+    data = wrap(dumps([array]))
+    (view,) = loads(data, copy=False)
+    assert not view.flags.writeable
+    assert np.shares_memory(view, np.frombuffer(data, "u1")) or not array.size
+
+
+def test_a_view_of_msgpack_numpy_is_read_only_too():
+    data = dumps([np.arange(3)], serializer="msgpack-numpy")
+    assert not loads(data, copy=False)[0].flags.writeable
+    assert loads(data)[0].flags.writeable
+
+
+def test_a_scalar_with_fields_can_be_written_to():
+    (scalar,) = loads(dumps([np.zeros(1, ALIGNED)[0]]), copy=False)
+    scalar["b"] = 5
+    assert scalar.item() == (0, 5)
+
+
+def test_renaming_the_fields_of_one_array_renames_no_other():
+    data = dumps([np.zeros(1, ALIGNED), np.zeros(1, ALIGNED)[0]])
+    for value in loads(data):
+        value.dtype.names = ("x", "y")
+    assert [value.dtype.names for value in loads(data)] == [("a", "b"), ("a", "b")]
+
+
+def test_dumps_leaves_the_datapoint_alone():
+    dp = {"a": np.arange(6).reshape(2, 3).T, "b": [1, {"c": bytearray(b"x")}]}
+    before = exactly(dp)
+    dumps(dp)
+    assert exactly(dp) == before
+
+
+# What cannot be kept is refused by its place.
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+class Text(str):
+    pass
+
+
+Point = collections.namedtuple("Point", "x y")
+
+ITSELF: list = []
+ITSELF.append(ITSELF)
+
+REFUSED = {
+    "object array": (np.array([None]), "numpy value of dtype object|array of dtype object"),
+    "object field": (np.zeros(1, [("a", "i4"), ("b", object)]), "object|'O'"),
+    "text of any length": (np.array(["a"], np.dtypes.StringDType()), r"dtype StringDType\(\)"),
+    "dtype of another package": (np.zeros(1, _rational_tests.rational), "dtype rational"),
+    "scalar of another package": (_rational_tests.rational(1, 2), "rational.*array or bytes first"),
+    "masked array": (np.ma.zeros(1), r"masked array.*\.data and \.mask"),
+    "recarray": (np.rec.array([(1,)], dtype=[("a", "i4")]), r"subclass of ndarray \(.*recarray\)\. Take np.asarray"),
+    "named tuple": (Point(1, 2), r"subclass of tuple \(.*Point\)\. Make it a plain tuple"),
+    "ordered dict": (collections.OrderedDict(a=1), "OrderedDict.*plain dict"),
+    "default dict": (collections.defaultdict(int), "defaultdict.*plain dict"),
+    "int enum": (Number.ONE, "subclass of int .*Number.*plain int"),
+    "subclass of str": (Text("a"), "subclass of str"),
+    "object": (object(), "a object.*array or bytes first"),
+    "memoryview": (memoryview(b"a"), "a memoryview"),
+    "class": (int, "a type"),
+}
+
+
+@pytest.mark.parametrize(("value", "why"), [pytest.param(*case, id=name) for name, case in REFUSED.items()])
+@pytest.mark.parametrize("serializer", ANY_LAYOUT)
+def test_what_would_change_is_refused_by_its_place(value, why, serializer):
+    dp = [1, {"meta": (1, 2, 3, value)}]
+    for _ in range(2):  # a refusal is not cached
+        with pytest.raises(TypeError, match=rf"cannot serialize component 1\['meta'\]\[3\]: .*({why})"):
+            dumps(dp, serializer=serializer)
+
+
+@pytest.mark.parametrize("serializer", ANY_LAYOUT)
+def test_a_refused_datapoint_is_named_as_such(serializer):
+    with pytest.raises(TypeError, match=r"cannot serialize the datapoint: a object\. .*or pass"):
+        dumps(object(), serializer=serializer)
+
+
+def test_the_refusal_names_pickle_as_a_way_out():
+    dp = [1, Point(1, 2)]
+    with pytest.raises(TypeError, match="or pass serializer='pickle'"):
+        dumps(dp)
+    assert loads(dumps(dp, serializer="pickle"), allow_pickle=True) == dp
+
+
+@pytest.mark.parametrize("dtype", ["V0", [], [("a", "V0")]], ids=repr)
+def test_items_without_bytes_are_refused(dtype):
+    with pytest.raises(TypeError, match="component 0: .*whose items have no bytes"):
+        dumps([np.zeros(2, np.dtype(dtype))])
+
+
+@pytest.mark.parametrize("key", [frozenset(), np.int64(1), Number.ONE, (1, object())], ids=repr)
+def test_a_strange_key_is_refused(key):
+    with pytest.raises(TypeError, match=r"component 'a'\[0\]: a dict with a key of type .*Use str, int or tuple"):
+        dumps({"a": [{key: 1}]})
+
+
+@pytest.mark.parametrize("serializer", ANY_LAYOUT)
+@pytest.mark.parametrize(
+    "dp",
+    [
+        pytest.param([0, ITSELF], id="contains itself"),
+        pytest.param([0, nested(64)], id="65 levels"),
+        pytest.param([0, nested(64, lambda inner: (inner,))], id="65 tuples"),
+    ],
+)
+def test_endless_nesting_is_refused(dp, serializer):
+    with pytest.raises(ValueError, match="component 1: nested deeper than 64 levels, or it contains itself"):
+        dumps(dp, serializer=serializer)
+
+
+def test_a_key_nested_too_deep_is_refused():
+    with pytest.raises(TypeError, match="the datapoint: a dict with a key of type tuple"):
+        dumps({nested(65, lambda inner: (inner,)): 1})
+
+
+def test_an_unknown_serializer_is_refused():
+    with pytest.raises(ValueError, match="serializer must be one of 'dataflow', 'msgpack-numpy', 'pickle', got 'json'"):
+        dumps([1], serializer="json")
+
+
+# msgpack-numpy, as tensorpack reads and writes it.
+
+KEPT_BY_MSGPACK = {
+    "image and label": [np.arange(12, dtype="u1").reshape(2, 2, 3), 7],
+    "dict": {"image": np.zeros((2, 2), "f4"), b"raw": b"\0\xff", "text": "猫", "none": None, "flag": True},
+    "numpy scalars": [np.float64(0.1), np.float32(0.1), np.int8(-1), np.bool_(True), np.complex64(1j)],
+    "complex": [1 + 2j, complex("-inf-nanj")],
+    "big-endian": [np.arange(3, dtype=">u2")],
+    "text arrays": [np.array(["a", "bcd"]), np.array([b"a", b"bcd"])],
+    "fields": [np.ones(2, [("x", "<i4"), ("y", "<f8", (2,)), ("in", [("z", "u1")])])],
+    "no elements": [np.zeros((0, 3)), np.zeros((), "i2")],
+    "ints of 64 bits": [2**64 - 1, -(2**63)],
+    "long list": list(range(5000)),
+}
+
+
+@pytest.mark.parametrize("dp", by_name(KEPT_BY_MSGPACK))
+def test_msgpack_numpy_reads_what_we_write(dp):
+    data = dumps(dp, serializer="msgpack-numpy")
+    assert exactly(msgpack_numpy.unpackb(data)) == exactly(dp)
+
+
+@pytest.mark.parametrize("dp", by_name(KEPT_BY_MSGPACK))
+@pytest.mark.parametrize("copy", [True, False], ids=["copy", "view"])
+def test_we_read_what_msgpack_numpy_writes(dp, copy):
+    data = msgpack.packb(dp, default=msgpack_numpy.encode, strict_types=True)
+    assert exactly(loads(data, copy=copy)) == exactly(dp)
+
+
+def test_we_read_raw_bytes_that_msgpack_numpy_takes_for_fields():
+    array = filled("V5")
+    assert exactly(loads(msgpack_numpy.packb([array]))) == exactly([array])
+
+
+def test_we_read_padded_fields_that_msgpack_numpy_fills_up():
+    (array,) = loads(msgpack_numpy.packb([np.ones(2, ALIGNED)]))
+    assert array.dtype == ALIGNED
+    assert array["b"].tolist() == [1, 1]
+
+
+def test_we_read_int_keys_that_tensorpack_cannot():
+    assert loads(msgpack_numpy.packb({1: np.int8(2), 3: (4,)})) == {1: 2, 3: [4]}
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        pytest.param({"nd": True, "type": "<i2", "shape": [2], "data": b"\1\0\2\0"}, id="text keys"),
+        pytest.param({b"nd": True, b"type": b"<i2", b"shape": [2], b"data": b"\1\0\2\0"}, id="no kind"),
+        pytest.param({b"nd": True, b"type": "<i2", b"kind": b"", b"shape": (2,), b"data": b"\1\0\2\0"}, id="new"),
+    ],
+)
+@pytest.mark.parametrize("use_bin_type", [True, False], ids=["bin", "all text"])
+def test_older_writers_are_read(old, use_bin_type):
+    data = msgpack.packb([old], use_bin_type=use_bin_type)
+    assert exactly(loads(data)) == exactly([np.array([1, 2], "<i2")])
+
+
+def test_bytes_that_an_old_writer_passed_off_as_text_are_read():
+    array = np.arange(256, dtype="u1")
+    data = msgpack.packb([array], default=msgpack_numpy.encode, use_bin_type=False)
+    assert exactly(loads(data)) == exactly([array])
+
+
+@pytest.mark.parametrize(
+    "honest",
+    [{"nd": 1}, {"nd": True, "data": b""}, {"complex": True}, {b"nd": 5, b"type": 1, b"data": 2}, {"a": {"nd": []}}],
+    ids=repr,
+)
+def test_a_dict_that_only_looks_like_an_array_stays_a_dict(honest):
+    assert loads(msgpack.packb(honest)) == honest
+
+
+def test_msgpack_numpy_turns_tuples_into_lists_and_fortran_into_c_order():
+    dp = (1, {"a": (2, np.asfortranarray(np.eye(2)))})
+    assert exactly(loads(dumps(dp, serializer="msgpack-numpy"))) == exactly([1, {"a": [2, np.eye(2)]}])
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        pytest.param(2**64, "int of more than 64 bits", id="big int"),
+        pytest.param(bytearray(b"a"), "bytearray", id="bytearray"),
+        pytest.param({1, 2}, "set", id="set"),
+        pytest.param(np.str_("a"), "subclass of str", id="numpy text"),
+        pytest.param(np.datetime64("2020"), "dtype datetime64", id="datetime64"),
+        pytest.param(np.zeros(1, "M8[s]"), "dtype datetime64", id="datetime64 array"),
+        pytest.param(filled("V5"), r"dtype \|V5", id="raw bytes"),
+        pytest.param(np.ones(1, ALIGNED), "dtype", id="padded fields"),
+        pytest.param(np.ones(1, OVERLAPPING), "dtype", id="overlapping fields"),
+        pytest.param(np.ones(1, np.dtype((np.record, "i4,f4"))), "dtype", id="records"),
+        pytest.param({1: 2}, "a dict with the key 1", id="int key"),
+        pytest.param({b"nd": 1}, "a dict with the key b'nd'", id="key nd"),
+        pytest.param({"complex": 1}, "a dict with the key 'complex'", id="key complex"),
+    ],
+)
+def test_what_msgpack_numpy_would_change_is_refused_by_its_place(value, why):
+    with pytest.raises(TypeError, match=rf"component 0\['a'\]: .*{why}.*or pass another serializer"):
+        dumps([{"a": value}], serializer="msgpack-numpy")
+
+
+# Bytes that nobody vouches for.
+
+SMALL = [np.arange(6, dtype="<i2").reshape(2, 3), 7, "cat", {"k": 2.5, "n": np.float32(1)}]
+
+
+@pytest.mark.parametrize("checksum", [True, False], ids=["checked", "unchecked"])
+def test_a_record_cut_short_anywhere_is_corrupt(checksum):
+    data = dumps(SMALL, checksum=checksum)
+    for size in range(len(data)):
+        with pytest.raises(CorruptDataError):
+            loads(data[:size], verify=False)
+        with pytest.raises(CorruptDataError):
+            loads(memoryview(data)[:size])
+
+
+@pytest.mark.parametrize("checksum", [True, False], ids=["checked", "unchecked"])
+def test_a_record_with_bytes_behind_it_is_corrupt(checksum):
+    with pytest.raises(CorruptDataError, match=r"a record of \d+ bytes whose header promises \d+"):
+        loads(dumps(SMALL, checksum=checksum) + b"\0", verify=False)
+
+
+def flips(data):
+    for position in range(len(data)):
+        for bit in range(8):
+            yield data[:position] + bytes([data[position] ^ (1 << bit)]) + data[position + 1 :]
+
+
+def test_every_flipped_bit_of_a_record_is_found():
+    for damaged in flips(dumps(SMALL)):
+        with pytest.raises(CorruptDataError):
+            loads(damaged)
+
+
+def test_an_unverified_record_with_a_flipped_bit_gives_a_value_or_is_corrupt():
+    corrupt = 0
+    for damaged in flips(dumps(SMALL)):
+        try:
+            loads(damaged, verify=False)
+        except CorruptDataError:
+            corrupt += 1
+    assert corrupt > 100
+
+
+def test_a_damaged_record_names_the_way_out():
+    data = bytearray(dumps(SMALL))
+    data[-10] ^= 1
+    with pytest.raises(CorruptDataError, match="checksum do not agree.*verify=False"):
+        loads(data)
+
+
+def bare_record(template, lengths=(), rest=b""):
+    """Return an unchecked record of any template, dimensions and bytes behind the header."""
+    packed = template if isinstance(template, bytes) else msgpack.packb(template)
+    header = struct.pack("<I", len(packed)) + packed + struct.pack(f"<{len(lengths)}Q", *lengths)
+    return b"\xc1df\x01" + struct.pack("<I", len(header)) + header + rest + bytes(4)
+
+
+def test_bare_record_makes_records():
+    assert loads(bare_record(["list", "int"], rest=struct.pack("<q", 5))) == [5]
+
+
+HUGE = 2**62
+LONG_LIST = b"\xdd\x00\x0f\xff\xff"
+
+HOSTILE = {
+    "nothing": b"",
+    "first byte only": b"\xc1",
+    "prelude only": b"\xc1df\x01\0\0\0\0",
+    "header of 4 GiB": b"\xc1df\x01\xff\xff\xff\xff" + bytes(60),
+    "template of 4 GiB": b"\xc1df\x01\x08\0\0\0\xff\xff\xff\xff" + bytes(60),
+    "template cut short": bare_record(b"\x93\x01"),
+    "template with more behind": bare_record(b"\xa3int\xa3int", rest=bytes(8)),
+    "template of ext type": bare_record(msgpack.ExtType(5, b"abc")),
+    "template of a map": bare_record({"list": 1}),
+    "template of an int": bare_record(5),
+    "empty node": bare_record([]),
+    "node in place of a name": bare_record([["list"], "int"]),
+    "unknown leaf": bare_record("pickle", rest=pickle.dumps(1)),
+    "unknown container": bare_record(["eval", "int"]),
+    "nested 70 times": bare_record(nested(65, lambda inner: ["list", inner])),
+    "nested 100,000 times": bare_record(b"\x91" * 100_000 + b"\xc0"),
+    "lists within lists of 1,048,575": bare_record(LONG_LIST * 900),
+    "list of 4,294,967,295": bare_record(b"\xdd\xff\xff\xff\xff"),
+    "map of 4,294,967,295": bare_record(b"\xdf\xff\xff\xff\xff"),
+    "text of 4 GiB in the template": bare_record(b"\xdb\xff\xff\xff\xff"),
+    "text of 16 EiB in the tail": bare_record("str", rest=b"\xff" * 8),
+    "text longer than the tail": bare_record("str", rest=struct.pack("<Q", 6) + b"hello"),
+    "text shorter than the tail": bare_record("str", rest=struct.pack("<Q", 4) + b"hello"),
+    "text that is no UTF-8": bare_record("str", rest=struct.pack("<Q", 2) + b"\xff\xfe"),
+    "values cut short": bare_record(["list", "int", "int"], rest=bytes(15)),
+    "array without bytes": bare_record(["array", "<f8", 1], [1000]),
+    "shape beyond 64 bits": bare_record(["array", "|u1", 2], [HUGE, HUGE]),
+    "shape that overflows to 0": bare_record(["array", "|u1", 2], [2**32, 2**32]),
+    "shape that overflows to 64": bare_record(["array", "|u1", 2], [2**63, 2**63], rest=bytes(64)),
+    "negative shape": bare_record(["array", "|u1", 2], [2**64 - 1, 2**64 - 1], rest=bytes(64)),
+    "huge shape of no elements": bare_record(["array", "|u1", 3], [0, HUGE, HUGE], rest=bytes(64)),
+    "shape beyond int64 of no elements": bare_record(["array", "|u1", 2], [0, 2**64 - 1]),
+    "fewer lengths than dimensions": bare_record(["array", "|u1", 3], [1]),
+    "65 dimensions": bare_record(["array", "|u1", 65], [1] * 65, rest=bytes(64)),
+    "-1 dimensions": bare_record(["array", "|u1", -1]),
+    "huge number of dimensions": bare_record(["array", "|u1", HUGE]),
+    "header with rubbish behind": bare_record(["list"], [1]),
+    "header with zeros behind": bare_record(["list"], [0] * 8),
+    "object dtype": bare_record(["array", "|O", 1], [1], rest=bytes(64)),
+    "object dtype by its name": bare_record(["array", "object", 1], [1], rest=bytes(64)),
+    "object scalar": bare_record(["numpy", "|O"], rest=bytes(8)),
+    "dtype of a comma list": bare_record(["array", "i4,O", 1], [1], rest=bytes(64)),
+    "dtype of a Python expression": bare_record(["array", "(1,)f8", 1], [1], rest=bytes(64)),
+    "dtype of text": bare_record(["array", "StringDType()", 1], [1], rest=bytes(64)),
+    "dtype unknown": bare_record(["array", "<f3", 1], [1], rest=bytes(64)),
+    "dtype without bytes": bare_record(["array", "|V0", 1], [HUGE]),
+    "dtype of 9 GB": bare_record(["array", "|V9999999999", 1], [1]),
+    "dtype null": bare_record(["array", None, 1], [1]),
+    "array of subarrays": bare_record(["array", ["subarray", "|u1", [4]], 1], [1], rest=bytes(64)),
+    "scalar of 2 GB": bare_record(["numpy", "|V2000000000"]),
+    "scalars of 2 GB without end": bare_record(["list", *[["numpy", "|V2000000000"]] * 1000]),
+    "text scalar beyond Unicode": bare_record(["numpy", "<U1"], rest=b"\xff" * 4),
+    "unhashable in a set": bare_record(["set", ["list"]]),
+    "unhashable key": bare_record(["dict", [["list"]], "bool"], rest=b"\1"),
+    "more keys than values": bare_record(["dict", ["a", "b"], "bool"], rest=b"\1"),
+    "keys that are no list": bare_record(["dict", {"a": 1}, "bool"], rest=b"\1"),
+    "key nested too deep": bare_record(["dict", [nested(65, lambda inner: ["tuple", inner])], None]),
+}
+for name, fields in {
+    "object in a struct": [["a", None, 0, "|O"]],
+    "object in a subarray": [["a", None, 0, ["subarray", "|O", [1]]]],
+    "object in a struct in a struct": [["a", None, 0, ["struct", 8, False, False, [["b", None, 0, "|O"]]]]],
+    "field outside its struct": [["a", None, 4, "<f8"]],
+    "field before its struct": [["a", None, -4, "<i4"]],
+    "field far away": [["a", None, HUGE, "<i4"]],
+    "field twice": [["a", None, 0, "<i4"], ["a", None, 4, "<i4"]],
+    "field without a name": [[None, None, 0, "<i4"]],
+    "field with a list for a title": [["a", [], 0, "<i4"]],
+    "field of three parts": [["a", 0, "<i4"]],
+    "field that is no list": [5],
+    "endless subarray": [["a", None, 0, ["subarray", ["subarray", "|u1", [2**30]], [2**30]]]],
+    "negative subarray": [["a", None, 0, ["subarray", "|u1", [-1]]]],
+    "dtype nested too deep": nested(
+        40, lambda inner: [["a", None, 0, ["struct", 8, False, False, inner]]], [["a", None, 0, "<i8"]]
+    ),
+}.items():
+    HOSTILE[name] = bare_record(["array", ["struct", 8, False, False, fields], 1], [1], rest=bytes(64))
+
+
+@pytest.mark.parametrize("data", by_name(HOSTILE))
+def test_hostile_bytes_are_corrupt_and_take_little_memory(data):
+    tracemalloc.start()
+    try:
+        for copy in (True, False):
+            with pytest.raises(CorruptDataError):
+                loads(data, copy=copy)
+        assert tracemalloc.get_traced_memory()[1] < 32e6
+    finally:
+        tracemalloc.stop()
+
+
+def nd(**fields):
+    array = {"nd": True, "type": "|u1", "kind": b"", "shape": [4], "data": bytes(4), **fields}
+    return msgpack.packb([{key.encode(): value for key, value in array.items()}])
+
+
+HOSTILE_MSGPACK = {
+    "rubbish": b"hello world",
+    "nothing but a length": b"\xdd\xff\xff\xff\xff",
+    "two values": b"\1\2",
+    "nested 100,000 times": b"\x91" * 100_000,
+    "lists within lists of 1,048,575": LONG_LIST * 900 + bytes(1_000_000),
+    "a list that lies": LONG_LIST + bytes(5000),
+    "unhashable key": b"\x81\x90\1",
+    "shape too large": nd(shape=[5]),
+    "shape too small": nd(shape=[3]),
+    "shape that overflows": nd(shape=[2**32, 2**32]),
+    "negative shape": nd(shape=[-1]),
+    "two negatives": nd(shape=[-2, -2]),
+    "shape of floats": nd(shape=[4.0]),
+    "shape of bools": nd(shape=[True, 4]),
+    "shape of text": nd(shape="4"),
+    "shape null": nd(shape=None),
+    "huge shape of no elements": nd(shape=[0, HUGE, HUGE], data=b""),
+    "65 dimensions": nd(shape=[1] * 65, data=b"\0"),
+    "object dtype": nd(type="|O", shape=[1], data=bytes(8)),
+    "object field": nd(type=[["a", "|O"]], kind=b"V", shape=[1], data=bytes(8)),
+    "object field in a field": nd(type=[["a", [["b", "|O"]]]], kind=b"V", shape=[1], data=bytes(8)),
+    "object subarray": nd(type=[["a", "|O", [1]]], kind=b"V", shape=[1], data=bytes(8)),
+    "dtype without bytes": nd(type="|V0", shape=[HUGE], data=b""),
+    "dtype of a comma list": nd(type="i4,O", shape=[1]),
+    "dtype null": nd(type=None),
+    "dtype of too few parts": nd(type=[["a"]], kind=b"V"),
+    "dtype of too many parts": nd(type=[["a", "|u1", [1], 5]], kind=b"V"),
+    "dtype with a field twice": nd(type=[["a", "|u1"], ["a", "|u1"]], kind=b"V", shape=[2]),
+    "dtype nested too deep": nd(type=nested(40, lambda inner: [["a", inner]], "|u1"), kind=b"V"),
+    "endless subarray": nd(type=[["a", "|u1", [2**40]]], kind=b"V"),
+    "data that is no bytes": nd(data=[0, 0, 0, 0]),
+    "kind that is no text": nd(kind=5),
+    "scalar too short": msgpack.packb({b"nd": False, b"type": "<f8", b"data": b"1234"}),
+    "scalar of objects": msgpack.packb({b"nd": False, b"type": "|O", b"data": bytes(8)}),
+    "complex that is none": msgpack.packb({b"complex": True, b"data": "__import__('os')"}),
+}
+
+
+@pytest.mark.parametrize("data", by_name(HOSTILE_MSGPACK))
+def test_hostile_msgpack_is_corrupt_and_takes_little_memory(data):
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptDataError, match="neither a record of dataflow nor one msgpack value"):
+            loads(data)
+        assert tracemalloc.get_traced_memory()[1] < 32e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_endless_new_headers_do_not_fill_the_caches():
+    for number in range(1000):
+        assert loads(bare_record(["dict", [f"{number}"], None])) == {f"{number}": None}
+    loads(bare_record(["dict", ["long" * 2000], None]))
+    caches = (record._plans, record._skeletons, record._layouts, record._templates)
+    assert all(len(cache) <= 256 for cache in caches)
+    assert all(len(key) <= 4096 for cache in caches for key in cache)
+
+
+class Bomb:
+    """Make a directory when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.fixture
+def crater(tmp_path):
+    return str(tmp_path / "crater")
+
+
+def test_a_pickle_is_not_loaded_unasked(crater):
+    bomb = dumps([Bomb(crater)], serializer="pickle")
+    with pytest.raises(UsageError, match="this is a pickle, .*runs whatever code.*allow_pickle=True"):
+        loads(bomb)
+    assert not os.path.exists(crater)
+    loads(bomb, allow_pickle=True)
+    assert os.path.exists(crater)
+
+
+def test_a_pickle_in_msgpack_numpy_is_not_loaded_unasked(crater):
+    bomb = nd(kind=b"O", type="|O", shape=[1], data=pickle.dumps([Bomb(crater)]))
+    with pytest.raises(UsageError, match="this is a pickle, .*allow_pickle=True"):
+        loads(bomb)
+    assert not os.path.exists(crater)
+    loads(bomb, allow_pickle=True)
+    assert os.path.exists(crater)
+
+
+def test_object_arrays_of_tensorpack_are_read_on_demand():
+    array = np.array([{"a": 1}, None])
+    assert loads(msgpack_numpy.packb([array]), allow_pickle=True)[0].tolist() == [{"a": 1}, None]
+
+
+@pytest.mark.parametrize("place", ["bytes", "numpy.void", "array"])
+def test_a_pickle_inside_a_record_stays_bytes(place, crater):
+    bomb = pickle.dumps(Bomb(crater))
+    value = {"bytes": bomb, "numpy.void": np.void(bomb), "array": np.frombuffer(bomb, "u1")}[place]
+    assert exactly(loads(dumps([value]), allow_pickle=True)) == exactly([value])
+    assert not os.path.exists(crater)
+
+
+@pytest.mark.parametrize("size", [2, 10, -1])
+def test_a_damaged_pickle_is_corrupt(size):
+    with pytest.raises(CorruptDataError, match="a damaged pickle"):
+        loads(dumps(["some text"], serializer="pickle")[:size], allow_pickle=True)
+
+
+def test_the_checksum_is_crc32c_of_any_bytes():
+    assert checksum(b"123456789") == 0xE3069283
+    assert checksum(memoryview(b"-123456789-")[1:-1]) == 0xE3069283
+
+
+def test_the_package_names_what_is_public():
+    assert sorted(codec.__all__) == ["SERIALIZERS", "checksum", "dumps", "loads"]

@@ -1,0 +1,38 @@
+"""`import dataflow` is light: a command line or a worker starts at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+# Packages beside numpy and the standard library that `import dataflow` may load: none.
+PROGRAM = """
+import sys
+import numpy
+before = set(sys.modules)
+import dataflow
+loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*sorted(loaded - sys.stdlib_module_names - {"dataflow", "numpy"}))
+"""
+
+
+def run(program: str) -> str:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_import_loads_numpy_and_the_standard_library_only():
+    assert run(PROGRAM) == ""
+
+
+def test_import_takes_less_than_a_fifth_of_a_second_more_than_numpy():
+    program = "import time, numpy; start = time.perf_counter(); import dataflow; print(time.perf_counter() - start)"
+    assert min(float(run(program)) for _ in range(3)) < 0.2
+
+
+def test_a_flow_runs_without_an_optional_package():
+    program = (
+        "import sys, dataflow as D\n"
+        "df = D.BatchData(D.DataFromList([[1], [2]], shuffle=False), 2)\n"
+        "print([dp[0].tolist() for dp in df], sorted({'cv2', 'lmdb', 'msgpack', 'tqdm', 'zmq'} & set(sys.modules)))"
+    )
+    assert run(program) == "[[1, 2]] []"

@@ -1,0 +1,113 @@
+"""The public names are those of the documents: tensorpack's dataflow page, as far as it is built."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import dataflow
+from dataflow import DataFlow, ProxyDataFlow, RNGDataFlow
+
+# name: (documented base, documented signature without `self`)
+DOCUMENTED = {
+    "DataFlow": (object, "()"),
+    "ProxyDataFlow": (DataFlow, "(ds)"),
+    "RNGDataFlow": (DataFlow, "()"),
+    "TestDataSpeed": (ProxyDataFlow, "(ds, size=5000, warmup=0)"),
+    "PrintData": (ProxyDataFlow, "(ds, num=1, name=None, max_depth=3, max_list=3)"),
+    "BatchData": (ProxyDataFlow, "(ds, batch_size, remainder=False, use_list=False)"),
+    "BatchDataByShape": ("BatchData", "(ds, batch_size, idx)"),
+    "FixedSizeData": (ProxyDataFlow, "(ds, size, keep_state=True)"),
+    "MapData": (ProxyDataFlow, "(ds, func)"),
+    "MapDataComponent": ("MapData", "(ds, func, index=0)"),
+    "RepeatedData": (ProxyDataFlow, "(ds, num)"),
+    "RepeatedDataPoint": (ProxyDataFlow, "(ds, num)"),
+    "RandomChooseData": (RNGDataFlow, "(df_lists)"),
+    "RandomMixData": (RNGDataFlow, "(df_lists)"),
+    "JoinData": (DataFlow, "(df_lists)"),
+    "ConcatData": (DataFlow, "(df_lists)"),
+    "SelectComponent": ("MapData", "(ds, idxs)"),
+    "LocallyShuffleData": (
+        (ProxyDataFlow, RNGDataFlow),
+        "(ds, buffer_size, num_reuse=1, shuffle_interval=None)",
+    ),
+    "CacheData": (ProxyDataFlow, "(ds, shuffle=False)"),
+    "LMDBData": (RNGDataFlow, "(lmdb_path, shuffle=True, keys=None)"),
+    "LMDBDataDecoder": ("MapData", "(lmdb_data, decoder)"),
+    "ImageFromFile": (RNGDataFlow, "(files, channel=3, resize=None, shuffle=False)"),
+    "FakeData": (RNGDataFlow, "(shapes, size=1000, random=True, dtype='float32', domain=(0, 1))"),
+    "DataFromQueue": (DataFlow, "(queue)"),
+    "DataFromList": (RNGDataFlow, "(lst, shuffle=True)"),
+    "DataFromGenerator": (DataFlow, "(gen)"),
+    "DataFromIterable": (DataFlow, "(iterable)"),
+    "LMDBSerializer": (object, "()"),
+}
+METHODS = {
+    ("LMDBSerializer", "save"): "(df, path, write_frequency=5000)",
+    ("LMDBSerializer", "load"): "(path, shuffle=True)",
+    ("BatchData", "aggregate_batch"): "(data_holder, use_list=False)",
+    ("TestDataSpeed", "start"): "(self)",
+    ("DataFlow", "reset_state"): "(self)",
+    ("RNGDataFlow", "reset_state"): "(self)",
+}
+# Ours, beyond the document.
+BEYOND = {"ShuffleData", "as_flow", "dumps", "loads", "set_seed", "DataFlowTerminated"}
+
+
+def positional(function) -> str:
+    """The signature as the document prints it: what can be given by position, without annotations."""
+    parameters = [
+        parameter.replace(annotation=parameter.empty)
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    return str(inspect.Signature(parameters))
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_constructors_are_as_documented(name):
+    assert positional(getattr(dataflow, name)) == DOCUMENTED[name][1]
+
+
+@pytest.mark.parametrize(("name", "method"), METHODS)
+def test_methods_are_as_documented(name, method):
+    assert positional(getattr(getattr(dataflow, name), method)) == METHODS[name, method]
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_base_classes_are_as_documented(name):
+    bases = DOCUMENTED[name][0]
+    for base in bases if isinstance(bases, tuple) else (bases,):
+        base = getattr(dataflow, base) if isinstance(base, str) else base
+        assert issubclass(getattr(dataflow, name), base)
+
+
+def test_all_lists_exactly_the_public_names_in_order():
+    assert set(dataflow.__all__) == DOCUMENTED.keys() | BEYOND
+    assert dataflow.__all__ == sorted(dataflow.__all__)
+
+
+def test_terminated_is_no_exception_that_a_flow_may_swallow():
+    assert issubclass(dataflow.DataFlowTerminated, BaseException)
+    assert not issubclass(dataflow.DataFlowTerminated, Exception)
+
+
+@pytest.mark.parametrize("name", [name for name in dataflow.__all__ if inspect.isclass(getattr(dataflow, name))])
+def test_every_public_class_says_what_it_does_in_one_line(name):
+    first = inspect.getdoc(getattr(dataflow, name)).splitlines()[0]
+    assert first.endswith((".", ":"))
+    assert len(first) <= 120
+
+
+def test_old_names_resolve_with_a_warning_and_stay_out_of_all():
+    with pytest.warns(DeprecationWarning, match="LMDBDataPoint is an old name"):
+        assert callable(dataflow.LMDBDataPoint)
+    with pytest.warns(DeprecationWarning, match="dftools is an old name"):
+        assert callable(dataflow.dftools.dump_dataflow_to_lmdb)
+    assert "LMDBDataPoint" not in dataflow.__all__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = dataflow.Nothing
