@@ -218,7 +218,9 @@ class _Checker:
             "df = make(); df.load_state_dict(state)\n"
             "pickle.dump(list(islice(iter(df), take)), sys.stdout.buffer)\n"
         )
-        done = subprocess.run([sys.executable, "-c", program], input=job, capture_output=True, check=False)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, input=job, env=environment, capture_output=True, check=False)
         expect(done.returncode == 0, "a state loads in a new process", done.stderr.decode(errors="replace"))
         rest = pickle.loads(done.stdout)
         expect_same(rest, self.passes[1][count:], "a state continues with the rest in a new process")

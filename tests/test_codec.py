@@ -13,11 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from numpy._core import _rational_tests  # the one dtype beyond numpy's own that comes with numpy
 
 from dataflow import codec
 from dataflow.codec import checksum, dumps, loads, record
 from dataflow.errors import CorruptDataError, UsageError
+
+try:  # the one dtype of another package that comes with numpy
+    from numpy._core._rational_tests import rational
+except ImportError:  # numpy 1
+    from numpy.core._rational_tests import rational
 
 ANY_LAYOUT = ["dataflow", "msgpack-numpy"]
 
@@ -39,7 +43,7 @@ def exactly(value):
     if isinstance(value, dict):
         return dict, [(exactly(key), exactly(item)) for key, item in value.items()]
     if isinstance(value, set | frozenset):
-        return type(value), sorted(map(repr, value))
+        return type(value), sorted(repr(exactly(item)) for item in value)
     if isinstance(value, list | tuple):
         return type(value), list(map(exactly, value))
     if isinstance(value, float):
@@ -65,7 +69,7 @@ def filled(dtype, shape=(3,)):
 
 
 ARRAYS = {
-    **{f"dtype {np.dtype(code)}": filled(code) for code in "?bBhHiIlLqQefdgFDG"},
+    **{f"dtype {np.dtype(code)}": filled(code) for code in "?bBhHiIlLefdgFDG"},
     "NaN with a payload": np.array([0x7FF8DEADBEEF0001], "u8").view("f8"),
     "big-endian": np.arange(3, dtype=">i4"),
     "datetime64": np.array(["2020-02-29", "NaT"], "M8[ns]"),
@@ -142,7 +146,6 @@ CONTAINERS = {
     "keys in their order": {"b": 1, "a": 2},
     "the same array twice": [np.arange(2)] * 2,
     "arrays between scalars": [1, np.arange(3), "a", np.arange(5, dtype="u1"), b"b", np.float32(2)],
-    "64 levels": nested(64),
 }
 
 
@@ -168,11 +171,19 @@ def test_a_value_comes_back_as_a_component_without_checksum(value):
     assert exactly(loads(memoryview(dumps(dp, checksum=False)))) == exactly(dp)
 
 
-@pytest.mark.parametrize("value", EVERYTHING)
+@pytest.mark.parametrize("value", by_name(CONTAINERS))
 def test_pickle_is_read_on_demand(value):
-    assert exactly(loads(dumps(value, serializer="pickle"), allow_pickle=True)) == exactly(
-        pickle.loads(pickle.dumps(value))
-    )
+    assert exactly(loads(dumps(value, serializer="pickle"), allow_pickle=True)) == exactly(value)
+
+
+def test_64_levels_come_back():
+    assert loads(dumps(nested(64))) == nested(64)
+
+
+def test_a_long_long_comes_back_as_the_int64_that_numpy_says_it_equals():
+    array, scalar = loads(dumps([np.arange(3, dtype="q"), np.longlong(5)]))
+    assert array.dtype == np.dtype("q")
+    assert (type(scalar), scalar) == (np.int64, 5)
 
 
 DTYPES = hnp.scalar_dtypes() | hnp.array_dtypes(hnp.scalar_dtypes(), max_size=3)
@@ -213,6 +224,8 @@ def test_any_datapoint_comes_back_bit_for_bit(dp, copy):
         pytest.param(np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2), id="transposed in part"),
         pytest.param(np.broadcast_to(np.arange(3), (2, 3)), id="broadcast"),
         pytest.param(np.arange(4)[::-1], id="reversed"),
+        pytest.param(np.zeros((3, 4), FIELDS)[:, ::2], id="strided fields"),
+        pytest.param(np.asfortranarray(np.arange(6).reshape(2, 3))[:, 1:2], id="part of Fortran order"),
     ],
 )
 def test_an_array_with_gaps_comes_back_in_c_order(array):
@@ -220,9 +233,10 @@ def test_an_array_with_gaps_comes_back_in_c_order(array):
 
 
 def test_datapoints_that_differ_only_in_values_share_their_header():
-    first, second = dumps([np.zeros(3), 1, "a"]), dumps([np.ones(3), 2, "b"])
-    assert len(first) == len(second)
-    assert first[:64] == second[:64]
+    first, second = dumps([np.zeros(3), 1, "a"]), dumps([np.ones(3), 2, "bc"])
+    (length,) = struct.unpack_from("<I", first, 4)
+    assert length > 30
+    assert first[: 8 + length] == second[: 8 + length]
 
 
 def test_equal_datapoints_of_different_types_stay_different():
@@ -291,7 +305,7 @@ def test_a_record_without_checksum_says_so():
 
 
 def test_every_array_lies_at_a_multiple_of_64():
-    marks = [np.full(n, 200 + n, "u1") for n in (1, 64, 65, 3)]
+    marks = [np.full(n, 250 - n, "u1") for n in (1, 64, 65, 3)]
     data = dumps([7, marks[0], "text", *marks[1:]])
     assert [data.index(mark.tobytes()) % 64 for mark in marks] == [0, 0, 0, 0]
 
@@ -367,9 +381,9 @@ ITSELF.append(ITSELF)
 REFUSED = {
     "object array": (np.array([None]), "numpy value of dtype object|array of dtype object"),
     "object field": (np.zeros(1, [("a", "i4"), ("b", object)]), "object|'O'"),
-    "text of any length": (np.array(["a"], np.dtypes.StringDType()), r"dtype StringDType\(\)"),
-    "dtype of another package": (np.zeros(1, _rational_tests.rational), "dtype rational"),
-    "scalar of another package": (_rational_tests.rational(1, 2), "rational.*array or bytes first"),
+    "object field with gaps": (np.zeros(4, [("b", object)])[::2], "object|'O'"),
+    "dtype of another package": (np.zeros(1, rational), "dtype rational"),
+    "scalar of another package": (rational(1, 2), "rational.*array or bytes first"),
     "masked array": (np.ma.zeros(1), r"masked array.*\.data and \.mask"),
     "recarray": (np.rec.array([(1,)], dtype=[("a", "i4")]), r"subclass of ndarray \(.*recarray\)\. Take np.asarray"),
     "named tuple": (Point(1, 2), r"subclass of tuple \(.*Point\)\. Make it a plain tuple"),
@@ -377,10 +391,12 @@ REFUSED = {
     "default dict": (collections.defaultdict(int), "defaultdict.*plain dict"),
     "int enum": (Number.ONE, "subclass of int .*Number.*plain int"),
     "subclass of str": (Text("a"), "subclass of str"),
-    "object": (object(), "a object.*array or bytes first"),
-    "memoryview": (memoryview(b"a"), "a memoryview"),
-    "class": (int, "a type"),
+    "object": (object(), "a value of type object.*array or bytes first"),
+    "memoryview": (memoryview(b"a"), "of type memoryview"),
+    "class": (int, "of type type"),
 }
+if hasattr(np.dtypes, "StringDType"):  # numpy 2
+    REFUSED["text of any length"] = (np.array(["a"], np.dtypes.StringDType()), r"dtype StringDType\(\)")
 
 
 @pytest.mark.parametrize(("value", "why"), [pytest.param(*case, id=name) for name, case in REFUSED.items()])
@@ -394,7 +410,7 @@ def test_what_would_change_is_refused_by_its_place(value, why, serializer):
 
 @pytest.mark.parametrize("serializer", ANY_LAYOUT)
 def test_a_refused_datapoint_is_named_as_such(serializer):
-    with pytest.raises(TypeError, match=r"cannot serialize the datapoint: a object\. .*or pass"):
+    with pytest.raises(TypeError, match=r"cannot serialize the datapoint: a value of type object\. .*or pass"):
         dumps(object(), serializer=serializer)
 
 
@@ -407,7 +423,7 @@ def test_the_refusal_names_pickle_as_a_way_out():
 
 @pytest.mark.parametrize("dtype", ["V0", [], [("a", "V0")]], ids=repr)
 def test_items_without_bytes_are_refused(dtype):
-    with pytest.raises(TypeError, match="component 0: .*whose items have no bytes"):
+    with pytest.raises(TypeError, match=r"component 0: .*whose items have no bytes"):
         dumps([np.zeros(2, np.dtype(dtype))])
 
 
@@ -447,7 +463,7 @@ KEPT_BY_MSGPACK = {
     "image and label": [np.arange(12, dtype="u1").reshape(2, 2, 3), 7],
     "dict": {"image": np.zeros((2, 2), "f4"), b"raw": b"\0\xff", "text": "猫", "none": None, "flag": True},
     "numpy scalars": [np.float64(0.1), np.float32(0.1), np.int8(-1), np.bool_(True), np.complex64(1j)],
-    "complex": [1 + 2j, complex("-inf-nanj")],
+    "complex": [1 + 2j, complex("-inf-0j")],
     "big-endian": [np.arange(3, dtype=">u2")],
     "text arrays": [np.array(["a", "bcd"]), np.array([b"a", b"bcd"])],
     "fields": [np.ones(2, [("x", "<i4"), ("y", "<f8", (2,)), ("in", [("z", "u1")])])],
@@ -466,8 +482,8 @@ def test_msgpack_numpy_reads_what_we_write(dp):
 @pytest.mark.parametrize("dp", by_name(KEPT_BY_MSGPACK))
 @pytest.mark.parametrize("copy", [True, False], ids=["copy", "view"])
 def test_we_read_what_msgpack_numpy_writes(dp, copy):
-    data = msgpack.packb(dp, default=msgpack_numpy.encode, strict_types=True)
-    assert exactly(loads(data, copy=copy)) == exactly(dp)
+    data = msgpack_numpy.packb(dp)
+    assert exactly(loads(data, copy=copy)) == exactly(msgpack_numpy.unpackb(data))
 
 
 def test_we_read_raw_bytes_that_msgpack_numpy_takes_for_fields():
@@ -588,7 +604,7 @@ def test_an_unverified_record_with_a_flipped_bit_gives_a_value_or_is_corrupt():
 def test_a_damaged_record_names_the_way_out():
     data = bytearray(dumps(SMALL))
     data[-10] ^= 1
-    with pytest.raises(CorruptDataError, match="checksum do not agree.*verify=False"):
+    with pytest.raises(CorruptDataError, match=r"checksum do not agree.*verify=False"):
         loads(data)
 
 
@@ -779,7 +795,7 @@ def crater(tmp_path):
 
 def test_a_pickle_is_not_loaded_unasked(crater):
     bomb = dumps([Bomb(crater)], serializer="pickle")
-    with pytest.raises(UsageError, match="this is a pickle, .*runs whatever code.*allow_pickle=True"):
+    with pytest.raises(UsageError, match=r"this is a pickle, .*runs whatever code.*allow_pickle=True"):
         loads(bomb)
     assert not os.path.exists(crater)
     loads(bomb, allow_pickle=True)
@@ -788,7 +804,7 @@ def test_a_pickle_is_not_loaded_unasked(crater):
 
 def test_a_pickle_in_msgpack_numpy_is_not_loaded_unasked(crater):
     bomb = nd(kind=b"O", type="|O", shape=[1], data=pickle.dumps([Bomb(crater)]))
-    with pytest.raises(UsageError, match="this is a pickle, .*allow_pickle=True"):
+    with pytest.raises(UsageError, match=r"this is a pickle, .*allow_pickle=True"):
         loads(bomb)
     assert not os.path.exists(crater)
     loads(bomb, allow_pickle=True)
@@ -817,6 +833,13 @@ def test_a_damaged_pickle_is_corrupt(size):
 def test_the_checksum_is_crc32c_of_any_bytes():
     assert checksum(b"123456789") == 0xE3069283
     assert checksum(memoryview(b"-123456789-")[1:-1]) == 0xE3069283
+    assert checksum(memoryview(b"")) == 0
+
+
+@pytest.mark.parametrize("size", [65535, 65536, 65537, 200_000])
+def test_the_checksum_of_a_long_view_is_that_of_its_bytes(size):
+    data = bytes(n % 251 for n in range(size))
+    assert checksum(memoryview(data)) == google_crc32c.value(data)
 
 
 def test_the_package_names_what_is_public():

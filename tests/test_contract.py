@@ -8,8 +8,8 @@ import queue
 import numpy as np
 import pytest
 
-import dataflow as D
-from dataflow.testing import check_dataflow, numbers
+import dataflow as D  # noqa: N812  # as the field writes it
+from dataflow.testing import check_dataflow
 
 
 def shuffled(count=10):

@@ -37,10 +37,7 @@ class MapData(ProxyDataFlow):
         super().__init__(ds)
         check.function(func=func)
         self.func = func
-
-    @property
-    def _random(self) -> bool:  # type: ignore[override]  # a constant elsewhere
-        return wants_rng(self.func)
+        self._random = wants_rng(func)
 
     def _walk(self, at: Place, run: Run) -> Walk:
         it, up = self.ds._walk(below(at), run)
