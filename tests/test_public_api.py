@@ -101,7 +101,7 @@ def test_every_public_class_says_what_it_does_in_one_line(name):
 
 
 def test_old_names_resolve_with_a_warning_and_stay_out_of_all():
-    with pytest.warns(DeprecationWarning, match="LMDBDataPoint is an old name"):
+    with pytest.warns(DeprecationWarning, match="LMDBDataPoint is an old name, use LMDBSerializer.load"):
         assert callable(dataflow.LMDBDataPoint)
     with pytest.warns(DeprecationWarning, match="dftools is an old name"):
         assert callable(dataflow.dftools.dump_dataflow_to_lmdb)

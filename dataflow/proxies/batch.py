@@ -7,7 +7,8 @@ from itertools import islice
 from typing import Any
 
 from ..base import ProxyDataFlow, length
-from ..passes import Place, Run, Walk
+from ..errors import BatchError
+from ..passes import Place, Run, Walk, below, locate
 from ..utils import check
 from ..utils.stack import stack
 
@@ -57,14 +58,26 @@ class BatchData(ProxyDataFlow):
         return full + (self.remainder and rest > 0)
 
     def _walk(self, at: Place, run: Run) -> Walk:
-        it, up = self.ds._walk(at, run)
-        return self._batches(it), up
-
-    def _batches(self, it: Iterator[Any]) -> Iterator[Any]:
-        size, use_list = self.batch_size, self.use_list
+        path, n = at["pass"], at.get("n", 0)
+        it, up = self.ds._walk(below(at), run)
+        size = self.batch_size
         least = 1 if self.remainder else size
-        while len(rows := list(islice(it, size))) >= least:
-            yield stack(rows, use_list)
+
+        def batches() -> Iterator[Any]:
+            nonlocal n
+            while len(rows := list(islice(it, size))) >= least:
+                n += 1
+                yield self._stacked(rows, n - 1)
+
+        return batches(), lambda: {"pass": path, "n": n, "ds": up()}
+
+    def _stacked(self, rows: Sequence[Any], number: int) -> Any:
+        """Stack datapoints, or say at which batch that failed."""
+        try:
+            return stack(rows, self.use_list)
+        except (BatchError, TypeError) as error:
+            locate(error, self, number)
+            raise
 
     @staticmethod
     def aggregate_batch(data_holder: Sequence[Any], use_list: bool = False) -> Any:
@@ -76,5 +89,6 @@ class BatchData(ProxyDataFlow):
         Raises:
             BatchError: if the list is empty or its datapoints cannot be stacked.
         """
+        check.instance((list, tuple), "a list of datapoints", data_holder=data_holder)
         check.flag(use_list=use_list)
         return stack(data_holder, use_list)

@@ -133,7 +133,7 @@ class SelectComponent(MapData):
 
     def __init__(self, ds: Any, idxs: Any) -> None:
         check.instance((list, tuple), "a list of indices or keys", idxs=idxs)
-        super().__init__(ds, partial(_select, idxs))
+        super().__init__(ds, partial(_select, list(idxs)))
         self.idxs = idxs
 
 

@@ -194,8 +194,10 @@ class FixedSizeData(ProxyDataFlow):
                 for dp in islice(it, self._size - n):
                     n += 1
                     yield dp
-            except Exception:
-                self._kept = None  # a generator that raised is finished
+            except GeneratorExit:  # the consumer has left: what is kept goes on
+                raise
+            except BaseException:  # Ctrl-C too: a generator that raised is finished
+                self._kept = None
                 raise
 
         place: Callable[[], Place] = lambda: {"pass": path, "n": n, **again.place()}  # noqa: E731

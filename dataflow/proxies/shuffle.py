@@ -10,6 +10,7 @@ still to come went in, and says how many to pass over.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Any
@@ -49,7 +50,9 @@ class Buffer:
         self, it: Iterator[Any], up: Callable[[], Place], draw: KeyedGenerator, at: Place, size: int, interval: int,
         num_reuse: int = 1,
     ) -> None:  # fmt: skip
-        self._it, self._up, self._draw, self._at = it, up, draw, at
+        self._it, self._up, self._draw = it, up, draw
+        # The start of a pass tells the place below too: a cache there may be full.
+        self._at = at if "ds" in at else {**at, "ds": up()}
         self._size, self._interval, self._reuse = size, interval, num_reuse
         # An interval above the size is several rounds in one order: no place gives up two datapoints in a round.
         self._rounds = -(-interval // size)
@@ -59,19 +62,21 @@ class Buffer:
         self._buffer = np.full(size * num_reuse, None)
         self._born = np.full(size * num_reuse, self._round)  # the round in which each place was filled
         self._leaving = self._born[:0]  # the same of the part that is being handed on
-        self._parts = Parts(self._lists())
+        self._parts = Parts()
         self._journal: dict[int, tuple[Place, int]] = {}
         self._journal_limit = 64
 
     def rows(self) -> Iterator[Any]:
-        """Return the stream."""
-        rows = self._parts.rows
-        return islice(rows, self._skip, None) if self._skip else rows
+        """Return the stream; call it once."""
+        rows = self._parts.rows(self._lists())
+        # At once, not at the first `next`, which may never come: what is below must stand where it stood.
+        deque(islice(rows, self._skip), maxlen=0)
+        return rows
 
     def place(self) -> Place:
         """Return where to start to continue behind the datapoint handed on last."""
         done, left = self._parts.given, self._parts.left
-        if not self._journal or done < self._skip:
+        if not self._journal:
             return self._at
         leaving = self._leaving[len(self._leaving) - left :]
         oldest = int(min(self._born.min(initial=self._round), leaving.min(initial=self._round)))
@@ -235,8 +240,10 @@ class LocallyShuffleData(ProxyDataFlow, RNGDataFlow):
             try:
                 # Not `yield from`, which would end the kept iterator together with this pass.
                 yield from chain(it)
-            except Exception:
-                self._kept = None  # a generator that raised is finished
+            except GeneratorExit:  # the consumer has left: the buffer goes on
+                raise
+            except BaseException:  # Ctrl-C too: a generator that raised is finished
+                self._kept = None
                 raise
 
         return Exclusive(self, rows(), run), lambda: {**buffer.place(), "pass": path}

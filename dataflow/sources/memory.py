@@ -1,4 +1,4 @@
-"""Datapoints that are already in memory, or come out of a Python object."""
+"""Datapoints that are already in memory, as a list."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import length_hint
 from typing import Any
 
-from ..base import RNGDataFlow
+from ..base import DataFlow, RNGDataFlow
 from ..passes import Place, Run, Walk
 from ..utils import check
-from ..utils.own import copier
+from ..utils.own import copier, own
 from ..utils.rng import checked_seed
 
 
@@ -31,8 +31,9 @@ class DataFromList(RNGDataFlow):
         TypeError: at construction, if ``lst`` has no length or no index.
     """
 
-    _transient = (*RNGDataFlow._transient, "_copy")
-    _copy: Callable[[Any], Any] | None = None
+    _transient = (*RNGDataFlow._transient, "_copier")
+    # How to copy the datapoints, and the length of the list for which that was found out.
+    _copier: tuple[int, Callable[[Any], Any]] = (0, own)
 
     def __init__(self, lst: Sequence[Any], shuffle: bool = True, *, seed: int | None = None) -> None:
         if not hasattr(lst, "__getitem__") or not hasattr(lst, "__len__") or isinstance(lst, str | bytes | dict):
@@ -46,21 +47,34 @@ class DataFromList(RNGDataFlow):
         return len(self.lst)
 
     def _walk(self, at: Place, run: Run) -> Walk:
-        path, start, size = at["pass"], at.get("index", 0), len(self.lst)
-        if self._copy is None:
-            self._copy = copier(self.lst)
-        if self._shuffle:
-            rest = iter(run.generator(self, path)(0).permutation(size)[start:].tolist())
-            rows: Iterator[Any] = map(self.lst.__getitem__, rest)
+        size = len(self.lst)
+        if self._copier[0] != size:
+            self._copier = size, copier_of(self.lst)
+        if type(self.lst) in (list, tuple) and not self._shuffle:
+            rows, place = in_order(self.lst, at)
         else:
-            rows = rest = _from(self.lst, start)
-        return map(self._copy, rows), lambda: {"pass": path, "index": size - length_hint(rest)}
+            order, place = numbers(self, at, run, size, self._shuffle)
+            rows = map(self.lst.__getitem__, order)
+        return map(self._copier[1], rows), place
 
 
-def _from(lst: Sequence[Any], start: int) -> Iterator[Any]:
-    """Iterate ``lst`` from an index on, by an iterator that knows how many are left."""
-    if type(lst) is list:
-        it = iter(lst)
-        it.__setstate__(start)  # type: ignore[attr-defined]  # typeshed lacks it
-        return it
-    return map(lst.__getitem__, range(start, len(lst)))
+def numbers(flow: DataFlow, at: Place, run: Run, size: int, shuffle: bool) -> Walk:
+    """Walk the numbers below ``size``, in order or in one that is drawn; how a flow with an index walks."""
+    path, start = at["pass"], at.get("index", 0)
+    if shuffle:
+        rest: Iterator[int] = iter(run.generator(flow, path)(0).permutation(size)[start:].tolist())
+    else:
+        rest = iter(range(start, size))
+    return rest, lambda: {"pass": path, "index": size - length_hint(rest)}
+
+
+def in_order(lst: Sequence[Any], at: Place) -> Walk:
+    """Walk a list, tuple or range by its own iterator, which is twice as fast as by ``numbers``, copies included."""
+    path, rest = at["pass"], iter(lst)
+    rest.__setstate__(at.get("index", 0))  # type: ignore[attr-defined]  # typeshed lacks it
+    return rest, lambda: {"pass": path, "index": len(lst) - length_hint(rest)}
+
+
+def copier_of(rows: Sequence[Any]) -> Callable[[Any], Any]:
+    """Return ``copier(rows)``, but never read a sequence that may load or make its datapoints."""
+    return copier(rows) if type(rows) in (list, tuple) else own

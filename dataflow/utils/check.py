@@ -6,14 +6,20 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 
 def integer(minimum: int | None = None, /, **values: Any) -> None:
     """Raise unless every value is an integer (not a bool) and at least ``minimum``."""
     wanted = "an integer" if minimum is None else f"an integer of at least {minimum}"
     for name, value in values.items():
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
+        try:
+            number = None if isinstance(value, bool) else operator.index(value)
+        except TypeError:  # classes and arrays have __index__ too
+            number = None
+        if number is None:
             raise TypeError(f"{name} must be {wanted}, got {seen(value)}")
-        if minimum is not None and operator.index(value) < minimum:
+        if minimum is not None and number < minimum:
             raise ValueError(f"{name} must be {wanted}, got {value}")
 
 
@@ -47,6 +53,10 @@ def one_of(allowed: tuple[Any, ...], /, **values: Any) -> None:
 
 def seen(value: Any) -> str:
     """Show a wrong value in an error: its type, and its text where that is short."""
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}"
+    if isinstance(value, np.generic):
+        return f"{value} (numpy.{type(value).__name__})"
     if isinstance(value, Callable):  # type: ignore[arg-type]  # a plain ABC check; mypy wants a concrete type
         return f"the function {getattr(value, '__qualname__', type(value).__qualname__)}"
     if isinstance(value, bool | int | float | str | bytes) or value is None:

@@ -9,17 +9,24 @@ from typing import Any
 
 
 class Parts:
-    """The datapoints of ``lists``, as the iterator ``rows``; the next list is asked for when one is used up.
+    """Count what an iterator over the datapoints of lists has handed on.
 
-    >>> parts = Parts(iter([[1, 2, 3], [4]]))
-    >>> next(parts.rows), parts.left, parts.given
+    The iterator refers to its count and not the other way round: without a cycle, what it draws from is freed as
+    soon as it is dropped.
+
+    >>> parts = Parts()
+    >>> rows = parts.rows(iter([[1, 2, 3], [4]]))
+    >>> next(rows), parts.left, parts.given
     (1, 2, 1)
     """
 
-    def __init__(self, lists: Iterator[list[Any]]) -> None:
+    def __init__(self) -> None:
         self._total = 0
         self._current: Iterator[Any] = iter(())
-        self.rows = chain.from_iterable(map(self._open, lists))
+
+    def rows(self, lists: Iterator[list[Any]]) -> Iterator[Any]:
+        """Return the iterator; it asks for the next list when one is used up."""
+        return chain.from_iterable(map(self._open, lists))
 
     def _open(self, part: list[Any]) -> Iterator[Any]:
         self._total += len(part)

@@ -58,12 +58,12 @@ def _plain(rows: Sequence[Any]) -> Sequence[Any]:
         return [list(row) for row in rows]
     if all(isinstance(row, dict) for row in rows):
         return [dict(row) for row in rows]
-    strange = next((row for row in rows if not isinstance(row, list | tuple | dict)), None)
-    if strange is not None:
-        raise TypeError(
-            f"a datapoint must be a list or dict of components, got {seen(strange)}. "
-            "Wrap it upstream, e.g. MapData(ds, lambda x: [x])"
-        )
+    for row in rows:
+        if not isinstance(row, list | tuple | dict):
+            raise TypeError(
+                f"a datapoint must be a list or dict of components, got {seen(row)}. "
+                "Wrap it upstream, e.g. MapData(ds, lambda x: [x])"
+            )
     raise BatchError(_unequal("kinds of datapoint", Counter(type(row).__name__ for row in rows)))
 
 
@@ -71,7 +71,7 @@ def _column(values: Sequence[Any], key: Any) -> np.ndarray[Any, Any]:
     """Stack one component."""
     kind = type(values[0])
     if not _all_of(kind, values):
-        raise BatchError(_component(key, "kinds", Counter(type(value).__name__ for value in values)))
+        raise BatchError(_component(key, "kinds", Counter(map(_kind, values))))
     make = _MAKERS.get(kind)
     if make is not None:
         return make(values, key)
@@ -126,8 +126,17 @@ _MAKERS: dict[type, Callable[[Sequence[Any], Any], np.ndarray[Any, Any]]] = {
     float: _of(np.float32),
     str: _text,
     bytes: _text,
+    np.str_: _text,
+    np.bytes_: _text,
     np.ndarray: _numpy,
+    np.memmap: _numpy,
 }
+
+
+def _kind(value: Any) -> str:
+    """Name a type; numpy's with the module, since both have a bool."""
+    kind = type(value)
+    return f"numpy.{kind.__name__}" if kind.__module__ == "numpy" else kind.__name__
 
 
 def _component(key: Any, what: str, counts: Counter[Any]) -> str:

@@ -1,0 +1,52 @@
+"""What is told of a flow that fails: the user's part of the traceback, and one line at its end."""
+
+from __future__ import annotations
+
+import pytest
+
+from dataflow import BatchData, DataFromList, MapData
+from dataflow.cli.failure import explain
+
+
+def failure_of(df):
+    with pytest.raises(Exception) as caught:
+        list(df)
+    return explain(caught.value).splitlines()
+
+
+def broken(dp):
+    raise ValueError(f"cannot use {dp}\nat all")
+
+
+def test_the_traceback_is_that_of_the_user_and_the_last_line_says_it():
+    lines = failure_of(MapData(DataFromList([[1]], shuffle=False), broken))
+    assert lines[0] == "Traceback (most recent call last):"
+    assert [line.split('"')[1] for line in lines if line.startswith("  File")] == [__file__, __file__]
+    assert lines[-1] == (
+        "dataflow: ValueError: cannot use [1] ...; in MapData(ds=DataFromList, func=broken), datapoint 0"
+    )
+
+
+def test_an_error_of_ours_in_code_of_ours_is_one_line():
+    with pytest.raises(Exception) as caught:
+        list(BatchData(DataFromList([[1], ["a"]], shuffle=False), 2))
+    caught.value.__traceback__ = caught.value.__traceback__.tb_next  # the frame of this test
+    assert explain(caught.value).startswith("dataflow: cannot stack component 0: kinds differ (1 of int, 1 of str).")
+    assert "\n" not in explain(caught.value)
+
+
+def test_the_cause_is_told_too():
+    def chained(dp):
+        try:
+            broken(dp)
+        except ValueError as error:
+            raise LookupError("no way") from error
+
+    lines = failure_of(MapData(DataFromList([[1]], shuffle=False), chained))
+    assert "ValueError: cannot use [1]" in lines
+    assert "The above exception was the direct cause of the following exception:" in lines
+    assert lines[-1].startswith("dataflow: LookupError: no way; in MapData")
+
+
+def test_an_exception_without_words_is_named():
+    assert explain(KeyboardInterrupt()) == "dataflow: KeyboardInterrupt"
