@@ -265,7 +265,7 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray | np.generic):
         if a.dtype != b.dtype or a.shape != b.shape:
             return False
-        return a.tolist() == b.tolist() if a.dtype.hasobject else a.tobytes() == b.tobytes()
+        return bool(a.tolist() == b.tolist()) if a.dtype.hasobject else a.tobytes() == b.tobytes()
     if isinstance(a, float):
         return np.float64(a).tobytes() == np.float64(b).tobytes()
     return bool(a == b)

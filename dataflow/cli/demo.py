@@ -55,7 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dir", type=Path, default=Path("demo-data"), help="folder for the files (default: %(default)s), used again"
     )
     parser.add_argument(
-        "--images", metavar="N", type=at_least(64), default=2048, help="how many to make (default: %(default)s)"
+        "--images",
+        metavar="N",
+        type=at_least(recipe.BATCH),
+        default=2048,
+        help="how many to make (default: %(default)s)",
     )
 
 

@@ -38,7 +38,7 @@ def _is_theirs(frame: FrameSummary) -> bool:
 
 def _one_line(error: BaseException) -> str:
     first, _, more = str(error).strip().partition("\n")
-    what = f"{first} ..." if more else first
+    what = f"{first} [...]" if more else first
     if not isinstance(error, DataFlowError) or not what:
         what = f"{type(error).__name__}: {what}" if what else type(error).__name__
     notes = getattr(error, "__notes__", ())

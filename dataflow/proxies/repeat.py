@@ -182,6 +182,7 @@ class FixedSizeData(ProxyDataFlow):
             again = Again(self, self.ds, run, path, at)
             it = iter(again)
         elif self._kept is None or "ds" in at:
+            self._kept = None  # it holds what is below, which is about to be put elsewhere
             again = Again(self, self.ds, run, [], at)  # a path of its own: passes of ds outlast the pass they began in
             it = iter(again)
             self._kept = again, it

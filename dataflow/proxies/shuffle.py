@@ -229,6 +229,7 @@ class LocallyShuffleData(ProxyDataFlow, RNGDataFlow):
     def _walk(self, at: Place, run: Run) -> Walk:
         path = at["pass"]
         if self._kept is None or "ds" in at:
+            self._kept = None  # it holds what is below, which a new buffer reads at once
             again = Again(self, self.ds, run, [], at.get("ds", {}))
             interval = self.shuffle_interval or max(1, self.buffer_size // 3)
             size = max(1, self.buffer_size // self.num_reuse)

@@ -81,7 +81,7 @@ class LMDBSerializer:
         with published(file) as temporary:
             df.reset_state()
             records = _records(iter(df), dump)  # workers that the flow forks come before what they need not inherit
-            digits = max(DIGITS, len(str(total)))
+            digits = max(DIGITS, len(str((total or 1) - 1)))
             with _Writer(file, temporary) as writer, progress(total, f"save {os.path.basename(file)}") as bar:
                 for batch in _batches(records, int(write_frequency), digits):
                     writer.put(batch)
@@ -202,8 +202,8 @@ class _Writer:
                 _, written = txn.cursor().putmulti(batch, append=True)
                 if written < len(batch):
                     raise UsageError(
-                        f"cannot number more than {10 ** len(batch[0][0]):,} datapoints of a flow without a length; "
-                        "write several files"
+                        f"cannot number more than {10 ** len(batch[0][0]):,} datapoints, as the length of the flow was "
+                        "not known. Give it a __len__, or write several files"
                     )
         except self._lmdb.MapFullError:
             return False

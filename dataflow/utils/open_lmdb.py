@@ -79,9 +79,7 @@ def open_lmdb(file: str) -> LMDBFile:
             return found
         kind = _kind(file)
         try:
-            # Read ahead in random order too: one page at a time is 2 to 9 times slower (values of 0.2 to 150 KB).
-            env = lmdb.open(os.fsencode(file), subdir=False, create=False, readonly=True, lock=False)
-            opened = _files[_identity(stat)] = LMDBFile(file, lmdb, env, stat)
+            opened = _files[_identity(stat)] = _open(lmdb, file, stat)
         except lmdb.Error as error:
             if "already open" not in str(error):
                 raise _unreadable(lmdb, file, kind, error) from error
@@ -91,6 +89,16 @@ def open_lmdb(file: str) -> LMDBFile:
         f"{file!r} is open in this process already: by an lmdb.Environment of other code, or it was written to since a "
         "flow opened it. Close what has it open; for a flow, df.close()"
     )
+
+
+def _open(lmdb: Any, file: str, stat: os.stat_result) -> LMDBFile:
+    # Read ahead in random order too: one page at a time is 2 to 9 times slower (values of 0.2 to 150 KB).
+    env = lmdb.open(os.fsencode(file), subdir=False, create=False, readonly=True, lock=False)
+    try:
+        return LMDBFile(file, lmdb, env, stat)
+    except BaseException:
+        env.close()  # not when the error is forgotten: until then nobody could open the file again
+        raise
 
 
 class LMDBFile:
@@ -109,7 +117,6 @@ class LMDBFile:
         self._commit, self._size = self._extent()
         # Who reads behind the end of a mapped file gets no error, but SIGBUS.
         if stat.st_size < self._size:
-            env.close()  # not when the error is forgotten: until then nobody could open it again
             raise CorruptDataError(
                 f"{path!r} is cut short: it has {stat.st_size:,} bytes of {self._size:,}. Copy or download it again"
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from dataflow import BatchData, DataFromList, MapData
@@ -23,7 +25,7 @@ def test_the_traceback_is_that_of_the_user_and_the_last_line_says_it():
     assert lines[0] == "Traceback (most recent call last):"
     assert [line.split('"')[1] for line in lines if line.startswith("  File")] == [__file__, __file__]
     assert lines[-1] == (
-        "dataflow: ValueError: cannot use [1] ...; in MapData(ds=DataFromList, func=broken), datapoint 0"
+        "dataflow: ValueError: cannot use [1] [...]; in MapData(ds=DataFromList, func=broken), datapoint 0"
     )
 
 
@@ -33,6 +35,16 @@ def test_an_error_of_ours_in_code_of_ours_is_one_line():
     caught.value.__traceback__ = caught.value.__traceback__.tb_next  # the frame of this test
     assert explain(caught.value).startswith("dataflow: cannot stack component 0: kinds differ (1 of int, 1 of str).")
     assert "\n" not in explain(caught.value)
+
+
+def test_an_error_of_the_standard_library_alone_is_one_line():
+    with pytest.raises(Exception) as caught:
+        list(MapData(DataFromList(["{"], shuffle=False), json.loads))
+    caught.value.__traceback__ = caught.value.__traceback__.tb_next  # the frame of this test
+    assert explain(caught.value) == (
+        "dataflow: JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1); "
+        "in MapData(ds=DataFromList, func=loads), datapoint 0"
+    )
 
 
 def test_the_cause_is_told_too():

@@ -88,7 +88,7 @@ def test_an_empty_flow_is_one_line_and_exit_code_1(command, folder, capsys):
     ("target", "last"),
     [
         pytest.param("train.py:fails_at_once", "ValueError: no data today", id="factory"),
-        pytest.param("train.py:fails_later", "ValueError: two is ...; in MapData(", id="map function"),
+        pytest.param("train.py:fails_later", "ValueError: two is [...]; in MapData(", id="map function"),
         pytest.param("needs_more.py:make", "ModuleNotFoundError: No module named 'a_package_that_is_", id="import"),
         pytest.param("wrong.py:make", "SyntaxError: ", id="syntax"),
         pytest.param("train.py:leaves", "SystemExit: 0", id="sys.exit"),

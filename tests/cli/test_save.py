@@ -32,7 +32,7 @@ def test_what_was_saved_is_a_target(folder, capsys):
         ("train.py:make_flow", "old.lmdb", 1, "there is a file already; remove it first, or choose another name"),
         ("train.py:empty", "x.lmdb", 1, "'train.py:empty' is empty: there is no datapoint to save"),
         ("train.py:endless", "x.lmdb", 1, "never ends, so no file can hold it"),
-        ("train.py:fails_later", "x.lmdb", 1, "ValueError: two is ...; in MapData"),
+        ("train.py:fails_later", "x.lmdb", 1, "ValueError: two is [...]; in MapData"),
     ],
 )
 def test_what_cannot_be_saved_is_said_in_the_last_line_and_leaves_no_file(target, file, code, message, folder, capsys):

@@ -11,6 +11,7 @@ from dataflow import (
     CacheData,
     DataFromList,
     FixedSizeData,
+    JoinData,
     LocallyShuffleData,
     MapData,
     ProxyDataFlow,
@@ -105,6 +106,11 @@ class TestShuffleData:
         df = ShuffleData(FixedSizeData(numbers(9), 5), 3)
         for _ in range(3):
             next(iter(df))
+
+    def test_what_is_below_stands_where_it_stood_even_if_nothing_more_is_asked(self):
+        check_dataflow(
+            lambda: JoinData([numbers(3), ShuffleData(FixedSizeData(shuffled(10), 8), 2)]), new_process=False
+        )
 
     @pytest.mark.parametrize(
         "make",
@@ -238,6 +244,18 @@ class TestLocallyShuffleData:
     )
     def test_its_position_is_exact(self, count, options):
         check_dataflow(lambda: FixedSizeData(LocallyShuffleData(shuffled(count), 6, **options), 17), new_process=False)
+
+
+def test_buffers_over_buffers_in_a_users_class_keep_the_contract():
+    class User(ProxyDataFlow):
+        def __iter__(self):
+            yield from self.ds
+
+    def make():
+        inner = FixedSizeData(RepeatedData(shuffled(11), 2), 7)
+        return User(FixedSizeData(LocallyShuffleData(inner, 4, shuffle_interval=1), 9))
+
+    check_dataflow(make, exact_length=False, new_process=False)
 
 
 @pytest.mark.parametrize("kind", [ShuffleData, LocallyShuffleData])
