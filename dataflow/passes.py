@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 Place = dict[str, Any]
 Walk = tuple[Iterator[Any], Callable[[], Place]]
 Walker = Callable[["DataFlow", Place, "Run"], Walk]
+# What a stream is drawn from: a seed and a spawn key.
+Key = tuple[int, tuple[int, ...]]
+# What a copy of a part of the graph must know: the root seed, and the seed and number of each of its flows.
+Part = tuple[int, list[tuple[int, int]]]
 
 VERSION = 1
 # How often the place is noted, in datapoints; where that takes more than 1 % of the time, half as often.
@@ -56,28 +60,50 @@ FLOW, SAMPLE = 0, 1
 class Run:
     """What the flows of one graph share while they run: the root seed, and the number of each."""
 
-    def __init__(self, root: DataFlow, seed: int, first: int = 0) -> None:
+    def __init__(self, root: DataFlow, seed: int, first: int = 0, replica: tuple[int, ...] = ()) -> None:
         self.seed = seed
+        self.replica = replica
         self.flows: list[DataFlow] = []
+        self.here: list[DataFlow] = []  # those that run in this process
         self._keys: dict[int, tuple[int, int]] = {}
         self._next = first
         self._number(root, seed)
 
-    def _number(self, flow: DataFlow, seed: int) -> None:
+    def _number(self, flow: DataFlow, seed: int, here: bool = True) -> None:
         """Number ``flow`` and what is below it, sources first; only random flows count."""
         if id(flow) in self._keys:
             return
         self._keys[id(flow)] = (seed, -1)  # a graph with a cycle ends here
         for child in flow._children():
-            self._number(child, seed if child._seed is None else child._seed)
+            self._number(child, seed if child._seed is None else child._seed, here and not flow._remote)
         self._keys[id(flow)] = (seed, self._next)
         self._next += flow._random
         self.flows.append(flow)
+        if here:
+            self.here.append(flow)
+
+    def part(self, root: DataFlow) -> Part:
+        """Return how ``root`` and the flows below it are numbered, for a copy of them in a worker."""
+        return self.seed, [self._keys[id(flow)] for flow in graph(root)]
+
+    @classmethod
+    def of_replica(cls, root: DataFlow, part: Part, replica: tuple[int, ...]) -> Run:
+        """Return the run of a worker's copy of ``root``, numbered as the original is."""
+        seed, keys = part
+        run = cls(root, seed, replica=replica)
+        run._keys = {id(flow): key for flow, key in zip(run.flows, keys, strict=True)}
+        return run
+
+    def key(self, flow: DataFlow, path: list[int], use: int = FLOW) -> Key:
+        """Return what the stream that ``flow`` draws in the pass ``path`` is drawn from."""
+        seed, number = self._keys[id(flow)]
+        # The last number tells how many of those before it name a replica: no two streams have one key.
+        return seed, (number, *path, *self.replica, use + 2 * len(self.replica))
 
     def sequence(self, flow: DataFlow, path: list[int], use: int = FLOW) -> np.random.SeedSequence:
         """Return the seed of the stream that ``flow`` draws in the pass ``path``."""
-        seed, number = self._keys[id(flow)]
-        return np.random.SeedSequence(seed, spawn_key=(number, *path, use))
+        seed, spawn_key = self.key(flow, path, use)
+        return np.random.SeedSequence(seed, spawn_key=spawn_key)
 
     def generator(self, flow: DataFlow, path: list[int], use: int = FLOW) -> KeyedGenerator:
         """Return the streams that ``flow`` draws in the pass ``path``: one for each block, or one for each sample."""
@@ -85,7 +111,7 @@ class Run:
 
     def adopt(self, flow: DataFlow) -> Run:
         """Return the run to walk ``flow`` in: this one, or one more for a flow that is not part of the graph."""
-        return self if id(flow) in self._keys else Run(flow, self.seed, ADOPTED)
+        return self if id(flow) in self._keys else Run(flow, self.seed, ADOPTED, self.replica)
 
     def release(self) -> None:
         """Free the flows that a pass of this run holds for itself."""
@@ -279,7 +305,7 @@ def counted(iterate: Callable[[Any], Iterator[Any]]) -> Walker:
         if outer is not None and outer.flow is flow:  # called by super().__iter__() in a subclass
             scope, carried = outer, {}
         else:
-            scope, carried = Scope(flow, path, run), _carried(flow, at, run)
+            scope, carried = Scope(flow, path, run), carried_over(flow, at, run)
         count, ended = 0, False
 
         def rows() -> Iterator[Any]:
@@ -308,19 +334,24 @@ def counted(iterate: Callable[[Any], Iterator[Any]]) -> Walker:
                 position["end"] = True
             return position
 
-        return (islice(rows(), skip, None) if skip else rows()), place
+        it = rows()
+        if carried:  # now, so that the flows below stand where this pass has left them, even if it is not continued
+            deque(islice(it, skip), maxlen=0)
+        elif skip:
+            it = islice(it, skip, None)
+        return it, place
 
     walk.counted = True  # type: ignore[attr-defined]
     return walk
 
 
-def _carried(flow: DataFlow, at: Place, run: Run) -> dict[str, Place]:
+def carried_over(flow: DataFlow, at: Place, run: Run) -> dict[str, Place]:
     """Return the places from which the flows below that carry something over start this pass, by their number.
 
     What a user's class does with them is not known, so to go back is to put them there and let it run again.
     """
     places = {}
-    for number, member in enumerate(graph(flow)):
+    for number, member in enumerate(Run(flow, 0).here):
         if member._carries:
             walks = (vars(kind).get("_walk") for kind in type(member).__mro__)
             walk = next(walk for walk in walks if walk is not None and not hasattr(walk, "counted"))

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..base import DataFlow, RNGDataFlow, as_flow, length
 from ..errors import EndlessLength, UnknownLength
-from ..passes import Place, Run, Walk, _carried, locate
+from ..passes import Place, Run, Walk, carried_over, locate
 from ..utils import check
 from ..utils.parts import Parts
 from ..utils.rng import KeyedGenerator, checked_seed
@@ -208,7 +208,7 @@ class ConcatData(DataFlow):
         path, i = at["pass"], at.get("i", 0)
         # What the other flows, before and after flow i, keep from one pass to the next.
         keeps = any(flow._carries for flow in run.flows)
-        carried = _carried(self, at, run) if keeps else {}
+        carried = carried_over(self, at, run) if keeps else {}
         starts = _starts(self.df_lists, path)
         it, up = self.df_lists[i]._walk(at.get("ds") or starts[i], run)
 
@@ -216,7 +216,7 @@ class ConcatData(DataFlow):
             nonlocal i, up, carried
             yield it
             for i in range(i + 1, len(self.df_lists)):
-                carried = _carried(self, {"pass": path}, run) if keeps else {}
+                carried = carried_over(self, {"pass": path}, run) if keeps else {}
                 part, up = self.df_lists[i]._walk(starts[i], run)
                 yield part
 

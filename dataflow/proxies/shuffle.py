@@ -168,7 +168,7 @@ class ShuffleData(ProxyDataFlow, RNGDataFlow):
     def _walk(self, at: Place, run: Run) -> Walk:
         it, up = self.ds._walk(below(at), run)
         draw = run.generator(self, at["pass"])
-        buffer = Buffer(it, up, draw, at, self.buffer_size, interval=self.buffer_size)
+        buffer = Buffer(it, up, draw, at, self.buffer_size, interval=max(1, self.buffer_size // 2))
         return buffer.rows(), buffer.place
 
 

@@ -39,7 +39,7 @@ class LMDBSerializer:
     """Save a flow to an LMDB file, and load it again.
 
     The keys are the numbers of the datapoints, ``b"00000000"`` and so on, the values their bytes (see ``dumps``); the
-    record ``__keys__`` lists the keys. The format is that of LMDB 0.9, which all versions read.
+    record ``__keys__`` lists the keys. The format is that of LMDB 0.9, which every version of the package lmdb reads.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -171,9 +171,12 @@ class _Writer:
         # With an environment variable lmdb 3 writes the format of LMDB 1.x, which older ones do not read.
         options = {"lib_version": 0} if int(self._lmdb.__version__.partition(".")[0]) >= 3 else {}
         # What is not complete is not kept, so it need not be synced on its way.
-        self._env = self._lmdb.open(
-            os.fsencode(temporary), subdir=False, lock=False, sync=False, map_size=FIRST_MAP_BYTES, **options
-        )
+        try:
+            self._env = self._lmdb.open(
+                os.fsencode(temporary), subdir=False, lock=False, sync=False, map_size=FIRST_MAP_BYTES, **options
+            )
+        except self._lmdb.Error as error:
+            raise self._failure(error, []) from error
 
     def __enter__(self) -> _Writer:
         return self

@@ -152,7 +152,8 @@ class LMDBData(_LMDBFlow):
 
     Its length is the number of keys that it reads. The record ``__keys__``, in which ``LMDBSerializer`` lists the
     keys, is never a datapoint. The file may be replaced by another at any time, but not be written to while it is
-    read: a pass goes on with the file that it began with, the next begins with the new one.
+    read: a pass goes on with the file that it began with, the next begins with the new one. LMDB trusts its files: one
+    that was made to do harm may crash the process.
 
     Args:
         lmdb_path: a file, or a folder with a ``data.mdb`` in it.
@@ -293,7 +294,7 @@ def _located(rows: Iterator[Any], file: LMDBFile, here: Callable[[], tuple[int, 
         yield from rows
     except MissingKeyError:
         raise
-    except file.lmdb.Error as error:
+    except file.error as error:
         raise CorruptDataError(f"{file.path!r} is damaged near record {here()[0]} ({error}). Copy it again") from error
     except Exception as error:
         number, key = here()

@@ -12,6 +12,9 @@ import numpy as np
 from ..errors import BatchError
 from .check import seen
 
+# What Python's numbers become; values of numpy keep their dtype.
+_SCALARS = {bool: np.dtype(np.bool_), int: np.dtype(np.int32), float: np.dtype(np.float32)}
+
 
 def stack(rows: Sequence[Any], use_list: bool = False) -> Any:
     """Return one datapoint whose components hold those of ``rows``, oldest first.
@@ -31,20 +34,26 @@ def stack(rows: Sequence[Any], use_list: bool = False) -> Any:
     """
     if not rows:
         raise BatchError("cannot stack an empty list of datapoints")
-    first = rows[0]
-    kind = type(first)
+    kind = type(rows[0])
     if not _all_of(kind, rows) or kind not in (list, tuple, dict):
         return stack(_plain(rows), use_list)
     if kind is dict:
-        if any(row.keys() != first.keys() for row in rows):
-            raise BatchError(_unequal("keys", Counter(tuple(row) for row in rows)))
-        columns: Any = {key: [row[key] for row in rows] for key in first}
-        return columns if use_list else {key: _column(column, key) for key, column in columns.items()}
+        return _stack_dicts(rows, use_list)
     try:
         columns = [*zip(*rows, strict=True)]
     except ValueError:
         raise BatchError(_unequal("numbers of components", Counter(map(len, rows)))) from None
-    return [*map(list, columns)] if use_list else [*map(_column, columns, count())]
+    if use_list:
+        return [*map(list, columns)]
+    return [*map(_column, columns, count())]
+
+
+def _stack_dicts(rows: Sequence[dict[Any, Any]], use_list: bool) -> dict[Any, Any]:
+    keys = rows[0].keys()
+    if any(row.keys() != keys for row in rows):
+        raise BatchError(_unequal("keys", Counter(tuple(row) for row in rows)))
+    columns = {key: [row[key] for row in rows] for key in keys}
+    return columns if use_list else {key: _column(values, key) for key, values in columns.items()}
 
 
 def _all_of(kind: type, values: Sequence[Any]) -> bool:
@@ -72,6 +81,11 @@ def _column(values: Sequence[Any], key: Any) -> np.ndarray[Any, Any]:
     kind = type(values[0])
     if not _all_of(kind, values):
         raise BatchError(_component(key, "kinds", Counter(map(_kind, values))))
+    if kind in _SCALARS:
+        try:
+            return np.fromiter(values, _SCALARS[kind], len(values))
+        except OverflowError:
+            raise BatchError(_too_large(values, key)) from None
     make = _MAKERS.get(kind)
     if make is not None:
         return make(values, key)
@@ -83,19 +97,12 @@ def _column(values: Sequence[Any], key: Any) -> np.ndarray[Any, Any]:
     )
 
 
-def _integers(values: Sequence[int], key: Any) -> np.ndarray[Any, Any]:
-    try:
-        return np.fromiter(values, np.int32, len(values))
-    except OverflowError:
-        large = next(value for value in values if not -(2**31) <= value < 2**31)
-        raise BatchError(
-            f"cannot stack component {key!r}: {large} does not fit int32, which Python integers become. "
-            f"Choose a dtype upstream, e.g. MapDataComponent(ds, np.int64, index={key!r})"
-        ) from None
-
-
-def _of(dtype: type[np.generic]) -> Callable[[Sequence[Any], Any], np.ndarray[Any, Any]]:
-    return lambda values, _key: np.array(values, dtype)
+def _too_large(values: Sequence[int], key: Any) -> str:
+    large = next(value for value in values if not -(2**31) <= value < 2**31)
+    return (
+        f"cannot stack component {key!r}: {large} does not fit int32, which Python integers become. "
+        f"Choose a dtype upstream, e.g. MapDataComponent(ds, np.int64, index={key!r})"
+    )
 
 
 def _text(values: Sequence[Any], key: Any) -> np.ndarray[Any, Any]:
@@ -121,9 +128,6 @@ def _numpy(values: Sequence[Any], key: Any) -> np.ndarray[Any, Any]:
 
 
 _MAKERS: dict[type, Callable[[Sequence[Any], Any], np.ndarray[Any, Any]]] = {
-    bool: _of(np.bool_),
-    int: _integers,
-    float: _of(np.float32),
     str: _text,
     bytes: _text,
     np.str_: _text,

@@ -343,6 +343,13 @@ def test_a_failed_write_is_an_oserror_with_the_path(tmp_path, path, monkeypatch,
     assert left_in(tmp_path) == []
 
 
+def test_a_map_that_the_machine_does_not_allow_is_an_oserror_with_the_path(tmp_path, path, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_MAP_BYTES", 1 << 62)
+    with pytest.raises(OSError, match=r"Cannot allocate memory after 0 datapoints: '.*x\.lmdb'"):
+        LMDBSerializer.save(numbers(3), path)
+    assert left_in(tmp_path) == []
+
+
 def test_a_file_that_holds_less_than_was_written_is_not_published(tmp_path, path, monkeypatch):
     commit = module._Writer._commit
     monkeypatch.setattr(module._Writer, "_commit", lambda self, batch: commit(self, batch[1:]))

@@ -455,8 +455,7 @@ def test_close_ends_the_running_pass_and_closes_the_file(foreign):
     assert len(list(df)) == 7
 
 
-def test_a_file_that_other_code_has_open_is_a_usage_error(foreign, monkeypatch):
-    monkeypatch.setattr(open_lmdb, "_WAITS", (0.0, 0.0))
+def test_a_file_that_other_code_has_open_is_a_usage_error(foreign):
     env = lmdb.open(foreign, subdir=False, lock=False)
     with pytest.raises(UsageError, match=r"foreign\.lmdb' is open in this process already.*df\.close\(\)"):
         len(LMDBData(foreign))
