@@ -63,6 +63,8 @@ class Run:
     def __init__(self, root: DataFlow, seed: int, first: int = 0, replica: tuple[int, ...] = ()) -> None:
         self.seed = seed
         self.replica = replica
+        # Replica 0 draws what the flow itself would: zeros at the end count for nothing.
+        self._suffix = replica[: max((depth for depth, i in enumerate(replica, 1) if i), default=0)]
         self.flows: list[DataFlow] = []
         self.here: list[DataFlow] = []  # those that run in this process
         self._keys: dict[int, tuple[int, int]] = {}
@@ -98,7 +100,7 @@ class Run:
         """Return what the stream that ``flow`` draws in the pass ``path`` is drawn from."""
         seed, number = self._keys[id(flow)]
         # The last number tells how many of those before it name a replica: no two streams have one key.
-        return seed, (number, *path, *self.replica, use + 2 * len(self.replica))
+        return seed, (number, *path, *self._suffix, use + 2 * len(self._suffix))
 
     def sequence(self, flow: DataFlow, path: list[int], use: int = FLOW) -> np.random.SeedSequence:
         """Return the seed of the stream that ``flow`` draws in the pass ``path``."""
@@ -360,7 +362,7 @@ def carried_over(flow: DataFlow, at: Place, run: Run) -> dict[str, Place]:
     return places
 
 
-def _inside(scope: Scope, function: Callable[..., Any], *args: Any) -> Any:
+def _inside(scope: Scope | None, function: Callable[..., Any], *args: Any) -> Any:
     """Call ``function`` with ``scope`` active."""
     before, active.scope = active.scope, scope
     try:

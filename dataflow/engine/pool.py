@@ -291,7 +291,8 @@ class Pool:
         """Return how long to wait before the first worker counts as stuck."""
         if self.timeout is None:
             return None
-        return max(0.0, min(map(self._limit, self._with_work()), default=None))
+        limits = [self._limit(worker) for worker in self._with_work()]
+        return max(0.0, min(limits)) if limits else None
 
     def _look_for_stuck(self, crew: Crew) -> None:
         if self.timeout is None:

@@ -10,18 +10,32 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import EmptyFlowError
 from ..passes import SAMPLE, Key, Place, Run, below
 from .failure import Failure
 
+# Datapoints in the largest frame.
+MOST = 64
 # A frame takes no longer than this to read, however slow the flow: a worker may be waiting for it.
 READ_SECONDS = 1e-3
 
 
+class Answer(NamedTuple):
+    """What a worker made of a frame."""
+
+    results: list[Any]
+    ends: list[int]  # how many datapoints of the frame are done with after each of the results
+    failure: Failure | None = None  # what ended it before its end
+    seconds: float = 0.0
+
+
+NOTHING = Answer([], [])
+
+
 class Frame:
-    """A run of datapoints on its way: what the consumer keeps of it, and later its results.
+    """A run of datapoints on its way: what the consumer keeps of it.
 
     Args:
         rows: the datapoints.
@@ -30,7 +44,7 @@ class Frame:
         key: seed and spawn key of what a function draws for its samples, or None.
     """
 
-    __slots__ = ("count", "done", "ends", "failure", "first", "key", "place", "results", "rows", "worker")
+    __slots__ = ("answer", "answered", "count", "first", "key", "place", "rows", "worker")
 
     def __init__(self, rows: list[Any], first: int, place: Place, key: Key | None) -> None:
         self.rows = rows
@@ -39,26 +53,13 @@ class Frame:
         self.place = place
         self.key = key
         self.worker = 0
-        self.done = 0
-        self.results: list[Any] | None = None
-        self.ends: list[int] | None = None
-        self.failure: Failure | None = None
+        self.answer = NOTHING
+        self.answered = False
 
     @property
     def stop(self) -> int:
         """The offset behind the last datapoint."""
         return self.first + self.count
-
-    def answer(self, results: list[Any], ends: list[int] | None, failure: Failure | None) -> None:
-        """Keep what came back, and let go of what went out."""
-        self.results, self.ends, self.failure = results, ends, failure
-        self.rows = []
-
-    def covered(self, given: int) -> int:
-        """Return how many datapoints of this frame are done with when ``given`` of its results are delivered."""
-        if self.ends is None or given == 0:
-            return given
-        return self.ends[given - 1]
 
 
 class Feed:

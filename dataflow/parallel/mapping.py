@@ -1,24 +1,26 @@
 """Map a flow in workers that the consumer feeds.
 
-The consumer's process reads the flow and deals frames of datapoints to the workers; each worker has a queue of its own
-and answers in the order in which it was asked. Everything but the function runs in the consumer, whenever it asks for
-a datapoint; there is no thread that does it meanwhile::
+The consumer's process reads the flow and deals frames of datapoints to the workers. Each worker has a queue of its own
+and answers in the order in which it was asked. Everything but the function runs in the consumer, when it asks for a
+datapoint; there is no thread that does it meanwhile::
 
-    ds --> Feed --> Dispatch --(key, n, rows)--> worker 0: MapTask, func --> (results, ends, failure, seconds) --+
-                      |    `-----(key, n, rows)--> worker 1: MapTask, func --> ...                               |
-    consumer <-- Parts <-- delivered in order, or as they come <------------------ Crew.collect <----------------+
+    ds --> Feed --> Dispatch --> Queues --(key, n, rows)--> worker 0: MapTask, func --(results, ends, failure)--+
+                                    |                                                                           |
+                                    +-----(key, n, rows)--> worker 1: MapTask, func --(results, ends, failure)--+
+                                                                                                                |
+    consumer <-- Parts <-- Dispatch: in order, or as they come <-- Queues <-------------------------------------+
 
 The life of one datapoint:
 
 1.  ``Feed.read`` notes the place of ``ds``, reads the datapoint and gives it its number: n = 1, 2, ... in its pass.
-2.  With others it travels as one frame: as many as take a worker about 1 ms, fewer if ``ds`` is slow.
-3.  ``Dispatch`` sends the frame to the worker with the shortest queue. A queue holds two frames; it is made longer
-    when a worker ran dry before the consumer came back, up to ``buffer_size`` datapoints in all.
-4.  The worker calls the function, with the generator that belongs to number n if it draws, and answers the frame.
-5.  ``Dispatch`` keeps the answer until its turn: the turn of the oldest frame if ordered, else of the first answer.
+2.  With others it makes a frame: as many as are a millisecond of work, fewer where ``ds`` is slow.
+3.  ``Dispatch`` sends the frame to the worker with the shortest queue. A queue holds two frames at first, and more when
+    the workers were idle before the consumer came back; all together hold ``buffer_size`` datapoints at most.
+4.  The worker calls the function, with the generator of sample n if it draws, and answers the frame.
+5.  ``Dispatch`` keeps the answer until its turn comes: that of the oldest frame if ordered, else that of any.
 6.  The consumer receives it. Its frame is forgotten when the whole of it is delivered.
 
-Until then the position is the place noted before the oldest frame, with the numbers behind it that were delivered.
+The position is the place before the oldest frame that is not forgotten, with the spans behind it that are delivered.
 A pass that is given up leaves frames in the queues; their answers are passed over when they come.
 """
 
@@ -27,123 +29,144 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..base import ProxyDataFlow
-from ..engine.pool import Pool
-from ..engine.task import Context, Task
+from ..engine import Context, Pool, Task
 from ..errors import UsageError
-from ..passes import Exclusive, Key, Place, Run, Walk, _inside, locate
+from ..passes import Exclusive, Key, Place, Run, Walk, _inside
 from ..utils import check
 from ..utils.parts import Parts
 from ..utils.rng import KeyedGenerator, wants_rng
 from .failure import Failure
-from .feed import Feed, Frame, merged
+from .feed import MOST, Answer, Feed, Frame, merged
 
 # A frame is a millisecond of work, so that neither the overhead of a frame (50 us) nor the wait for one is felt.
 FRAME_SECONDS = 1e-3
-MOST = 64
 # Frames that a worker has at first: one that it works on, and one so that it need not wait for the next.
 DEPTH = 2
-Answer = tuple[list[Any], list[int] | None, Failure | None, float]
 
 
 class MapTask(Task):
-    """Apply a function to the datapoints of each frame; what the workers of a map run."""
+    """Apply a function to the datapoints of each frame; what the workers of a map run.
 
-    def __init__(self, func: Callable[..., Any], draws: bool) -> None:
+    Args:
+        func: the function.
+    """
+
+    def __init__(self, func: Callable[..., Any]) -> None:
         self._func = func
-        self._draws = draws
 
     def run(self, inbox: Iterator[Any], context: Context) -> Iterator[Answer]:
-        draw, drawn_from = None, None
+        draws = Draws()
         for key, n, rows in inbox:
-            if self._draws and key != drawn_from:
-                seed, spawn_key = drawn_from = key
-                draw = KeyedGenerator(np.random.SeedSequence(seed, spawn_key=spawn_key))
             start = time.perf_counter()
-            results, ends, failure = _inside(None, self._apply, rows, draw, n)
-            yield results, ends, failure, time.perf_counter() - start
+            results, ends, failure = _inside(None, self._results, rows, n, draws.of(key), context)
+            yield Answer(results, ends, failure, time.perf_counter() - start)
 
-    def _apply(
-        self, rows: list[Any], draw: KeyedGenerator | None, n: int
-    ) -> tuple[list[Any], list[int] | None, Failure | None]:
-        """Return the results, how many rows each of them ends, if not one, and what the function raised."""
-        results: list[Any] = []
-        ends: list[int] | None = None
-        for j, dp in enumerate(rows):
+    def parts(self, message: Any) -> Iterable[tuple[str, Any]]:
+        rows = message.results if isinstance(message, Answer) else message[2]
+        return [("dp", dp) for dp in rows]
+
+    def _results(
+        self, rows: list[Any], n: int, draw: KeyedGenerator | None, context: Context
+    ) -> tuple[list[Any], list[int], Failure | None]:
+        """Apply the function until it raises, and drop where it returns None."""
+        results, ends = [], []
+        for j, dp in enumerate(rows, 1):
             try:
-                result = self._func(dp) if draw is None else self._func(dp, rng=draw(n + j + 1))
+                result = self._func(dp) if draw is None else self._func(dp, rng=draw(n + j))
             except Exception as error:
-                return results, ends, Failure(error, j)
-            if result is None:
-                ends = list(range(1, j + 1)) if ends is None else ends
-                continue
-            results.append(result)
-            if ends is not None:
-                ends.append(j + 1)
+                context.note(error, n + j - 1)
+                return results, ends, Failure(error)
+            if result is not None:
+                results.append(result)
+                ends.append(j)
         return results, ends, None
 
 
-class Crew:
-    """The workers of a map, and the frames that each of them has in hand.
+class Draws:
+    """The streams of samples that one worker draws from, pass after pass."""
+
+    def __init__(self) -> None:
+        self._key: Key | None = None
+        self._draw: KeyedGenerator | None = None
+
+    def of(self, key: Key | None) -> KeyedGenerator | None:
+        """Return the streams of ``key``, or None for a function that draws nothing."""
+        if key != self._key:
+            seed, spawn_key = self._key = key
+            self._draw = KeyedGenerator(np.random.SeedSequence(seed, spawn_key=spawn_key))
+        return self._draw
+
+
+class Queues:
+    """The workers of a map, and the frames that each has in hand.
 
     Args:
         pool: a pool that is started.
-        workers: how many workers it has.
-        most: datapoints in the largest frame.
+        buffer_size: datapoints that all together may have in hand.
     """
 
-    def __init__(self, pool: Pool, workers: int, most: int) -> None:
+    def __init__(self, pool: Pool, buffer_size: int) -> None:
         self.pool = pool
         self.pid = os.getpid()
-        self.user: object = None  # the dispatch whose answers are wanted
-        self._queues: list[deque[tuple[Frame, object]]] = [deque() for _ in range(workers)]
+        self.stream = 0  # the number of the stream whose answers are wanted
+        self.limit = 1  # datapoints in the next frame
+        self._most = min(MOST, max(1, buffer_size // (DEPTH * pool.workers)))
+        self._deepest = buffer_size
         self._depth = DEPTH
-        self._most = most
-        self.limit = 1
+        self._frames: list[deque[tuple[Frame, int]]] = [deque() for _ in range(pool.workers)]
+
+    def begin(self) -> int:
+        """Begin a new stream, and return its number."""
+        self.stream += 1
+        return self.stream
 
     def free(self) -> int | None:
-        """Return the worker with the shortest queue, unless even that is full."""
-        worker = min(range(len(self._queues)), key=lambda i: len(self._queues[i]))
-        return worker if len(self._queues[worker]) < self._depth else None
+        """Return the worker that has least in hand, unless all have enough."""
+        lengths = [*map(len, self._frames)]
+        least = min(lengths)
+        return None if least >= self._depth or self.pool.full else lengths.index(least)
 
-    def ran_dry(self) -> None:
-        """Make the queues longer if a worker has nothing to do: the consumer was away for longer than they last."""
-        if not all(self._queues) and self._depth < self._most * len(self._queues) * DEPTH:
-            self._depth *= 2
+    def idle(self) -> None:
+        """Make the queues longer if a worker had nothing left to do: they must last until the consumer comes back."""
+        if not all(self._frames):
+            self._depth = min(2 * self._depth, self._deepest)
 
-    def send(self, worker: int, frame: Frame) -> None:
-        """Give a frame to a worker; it does not wait."""
+    def send(self, worker: int, frame: Frame, message: Any) -> None:
+        """Send a frame to a worker, without waiting."""
         n = frame.place["n"]
         start = time.perf_counter()
-        self.pool.send(worker, (frame.key, n, frame.rows), range(n, n + frame.count))
-        self._suit(frame.count, time.perf_counter() - start)
+        self.pool.send(worker, message, range(n, n + frame.count))
+        self._fit(frame, time.perf_counter() - start)
         frame.worker = worker
-        self._queues[worker].append((frame, self.user))
+        self._frames[worker].append((frame, self.stream))
 
-    def collect(self, block: bool) -> Iterator[Frame]:
-        """Yield the frames that were answered, those that nobody waits for any more left out."""
+    def collect(self, block: bool) -> list[Frame]:
+        """Return frames that were answered, without those that nobody wants any more."""
+        answered = []
         message = self.pool.receive(block)
         while message is not None:
-            worker, (results, ends, failure, seconds) = message
-            frame, user = self._queues[worker].popleft()
-            frame.answer(results, ends, failure)
-            self._suit(frame.count, seconds)
-            if user is self.user:
-                yield frame
+            worker, answer = message
+            frame, stream = self._frames[worker].popleft()
+            frame.answer, frame.answered, frame.rows = answer, True, []
+            self._fit(frame, answer.seconds)
+            if stream == self.stream:
+                answered.append(frame)
             message = self.pool.receive(block=False)
+        return answered
 
-    def _suit(self, count: int, seconds: float) -> None:
-        """Make frames larger or smaller after one of ``count`` datapoints took ``seconds``."""
+    def _fit(self, frame: Frame, seconds: float) -> None:
+        """Make frames smaller or larger after one that took ``seconds``."""
         if seconds > 2 * FRAME_SECONDS:
             self.limit = max(1, self.limit // 2)
-        elif count == self.limit and seconds < FRAME_SECONDS / 2:
-            self.limit = min(self.limit * 2, self._most)
+        elif frame.count == self.limit and seconds < FRAME_SECONDS / 2:
+            self.limit = min(2 * self.limit, self._most)
 
 
 class Dispatch:
@@ -154,16 +177,18 @@ class Dispatch:
         feed: what it maps.
     """
 
+    weight = 1  # datapoints that a result counts for in the buffer
+
     def __init__(self, flow: ParallelMap, feed: Feed) -> None:
         self._flow, self._feed = flow, feed
-        self._open: dict[int, Frame] = {}  # sent, and not delivered to the end; in the order in which they were sent
-        self._arrived: deque[Frame] = deque()  # answered, in the order in which they are due unless that is theirs
-        self._current: Frame | None = None
+        self._open: dict[int, Frame] = {}  # sent, and not delivered to the end; by offset, oldest first
+        self._answered: deque[Frame] = deque()  # what is to be delivered as it came
+        self._current: Frame | None = None  # what is being delivered
         self._parts = Parts()
-        self._asked = 0  # frames that are not answered
-        self._held = 0  # datapoints that are not delivered
-        self._failure: Exception | None = None  # of the flow below, or of a datapoint that cannot be sent
-        self._broken: Exception | None = None  # of the pool
+        self._asked = 0  # frames in the workers' hands
+        self._held = 0  # datapoints in them, and results that are not delivered
+        self._failure: Exception | None = None  # of ds, or of a datapoint that cannot be sent
+        self._broken: Exception | None = None  # of the workers
 
     def rows(self) -> Iterator[Any]:
         """Return the stream; call it once."""
@@ -176,125 +201,134 @@ class Dispatch:
         given = [[start - base, stop - base] for start, stop in merged(self._delivered(base))]
         return {**at, "given": given} if given else {**at}
 
-    def _delivered(self, position: int) -> Iterator[tuple[int, int]]:
-        """Yield spans of what is delivered, from the offset ``position`` on."""
+    def _delivered(self, offset: int) -> Iterator[tuple[int, int]]:
+        """Yield the spans of offsets that are done with, from ``offset`` on."""
         for frame in self._open.values():
-            yield position, frame.first
+            yield offset, frame.first  # a frame that was here is forgotten
             yield frame.first, frame.first + self._done(frame)
-            position = frame.stop
-        yield position, self._feed.offset
+            offset = frame.stop
+        yield offset, self._feed.offset
         for start, stop in self._feed.given:
-            yield start, stop
+            yield max(start, self._feed.offset), stop
 
     def _done(self, frame: Frame) -> int:
         """Return how many datapoints of a frame are done with."""
-        if frame is self._current and frame.results is not None:
-            return frame.covered(len(frame.results) - self._parts.left)
-        return frame.done
+        if frame is self._current and (given := len(frame.answer.results) - self._parts.left):
+            return frame.answer.ends[given - 1]
+        return 0
 
     def _lists(self) -> Iterator[list[Any]]:
-        """Yield the results, frame by frame; who iterates them uses one up before asking for the next."""
-        self._crew = self._flow._ready_crew()
-        self._crew.user = self._user = object()
+        """Yield the results of one frame after another; who iterates them uses one list up before the next."""
+        self._queues = self._flow._ready()
+        self._stream = self._queues.begin()
         try:
             while (frame := self._next()) is not None:
                 self._current = frame
-                yield frame.results or []
+                yield frame.answer.results
                 self._current = None
-                self._close(frame)
-                if frame.failure is not None:
-                    raise self._located(frame, frame.failure)
+                self._held -= self.weight * len(frame.answer.results)
+                self._forget(frame)
+                if frame.answer.failure is not None:
+                    raise frame.answer.failure.error
+            yield from self._rest()
         except (Exception, GeneratorExit):
             raise
-        except BaseException:  # Ctrl-C: who knows what the workers are at
+        except BaseException:  # Ctrl-C: nobody knows what was half done
             self._flow._dismiss()
             raise
 
-    def _close(self, frame: Frame) -> None:
-        self._held -= len(frame.results or [])
+    def _forget(self, frame: Frame) -> None:
+        """Let go of what is delivered."""
         del self._open[frame.first]
 
+    def _rest(self) -> Iterator[list[Any]]:
+        """Yield what the workers have kept back, if they do that."""
+        yield from ()
+
     def _next(self) -> Frame | None:
-        """Return the frame that is to be delivered next, or None at the end; keep the workers busy."""
-        if self._crew.user is not self._user:
+        """Return the frame that is to be delivered next, None at the end, and keep the workers busy."""
+        if self._queues.stream != self._stream:
             raise UsageError(f"{self._flow!r} was reset while it was iterated; call iter() for a new pass")
         if self._asked:
             self._collect(block=False)
-        if self._held < self._flow.buffer_size and self._open:
-            self._crew.ran_dry()
+        if self._feed.offset and self._has_room():
+            self._queues.idle()
         fed = 0
         while True:
-            ready = self._due()
-            # While there is something to deliver, feed just more than is delivered.
-            if (not ready or fed < 2) and self._feed_one():
+            due = self._due()
+            # More is sent than is delivered, but a slow flow does not hold up what is there.
+            if (due is None or fed < 2) and self._feed_one():
                 fed += 1
-            elif ready:
-                return self._take()
-            elif self._broken or not self._asked:
-                return self._end()
+            elif due is not None:
+                self._answered.remove(due)
+                return due
+            elif error := self._broken or (self._failure if not self._asked else None):
+                raise error
+            elif self._feed.ended and not self._asked:
+                return None
             else:
                 self._collect(block=True)
 
+    def _due(self) -> Frame | None:
+        """Return the frame whose turn it is, if it is there."""
+        if self._flow.ordered:
+            head = next(iter(self._open.values()), None)
+            return head if head is not None and head.answered else None
+        return self._answered[0] if self._answered else None
+
+    def _has_room(self) -> bool:
+        return not (self._feed.ended or self._failure or self._broken) and self._held < self._flow.buffer_size
+
     def _feed_one(self) -> bool:
-        """Send one more frame; return whether there was one, and room for it."""
-        room = self._flow.buffer_size - self._held
-        worker = self._crew.free()
-        if worker is None or room <= 0 or self._failure or self._broken:
+        """Send a frame, if there is one and somebody has room for it."""
+        if not self._has_room() or (worker := self._queues.free()) is None:
             return False
         try:
-            frame = self._feed.read(min(self._crew.limit, room))
+            frame = self._feed.read(min(self._queues.limit, self._flow.buffer_size - self._held))
             if frame is None:
                 return False
             self._open[frame.first] = frame
-            self._crew.send(worker, frame)
-        except Exception as error:
+            self._queues.send(worker, frame, self._message(frame))
+        except Exception as error:  # raised when all that came before is delivered
             self._failure = error
             return False
         self._asked += 1
         self._held += frame.count
         return True
 
+    def _message(self, frame: Frame) -> Any:
+        return frame.key, frame.place["n"], frame.rows
+
     def _collect(self, block: bool) -> None:
+        """Take in answers, after a wait for at least one if ``block``."""
         try:
-            for frame in self._crew.collect(block):
+            for frame in self._queues.collect(block):
                 self._asked -= 1
-                self._held += len(frame.results or []) - frame.count
-                self._arrived.append(frame)
-        except Exception as error:
+                self._held += self.weight * len(frame.answer.results) - frame.count
+                self._answered.append(frame)
+        except Exception as error:  # raised when all that is there is delivered
             self._broken = error
             self._flow._dismiss()
 
-    def _due(self) -> bool:
-        """Say whether a frame is there whose turn it is."""
-        if self._flow.ordered:
-            return next((frame.results is not None for frame in self._open.values()), False)
-        return bool(self._arrived)
-
-    def _take(self) -> Frame:
-        if self._flow.ordered:
-            frame = next(iter(self._open.values()))
-            self._arrived.remove(frame)
-            return frame
-        return self._arrived.popleft()
-
-    def _end(self) -> None:
-        """Raise what kept the stream from its end, if anything did."""
-        if error := self._broken or self._failure:
-            raise error
-
-    def _located(self, frame: Frame, failure: Failure) -> BaseException:
-        """Return what the function raised, with a note that says where."""
-        locate(failure.error, self._flow, frame.place["n"] + failure.number)
-        return failure.error
-
 
 class ParallelMap(ProxyDataFlow):
-    """Apply a function to each datapoint in workers; base class of the parallel maps."""
+    """Apply a function to each datapoint in workers; base class of the parallel maps.
 
-    _transient = (*ProxyDataFlow._transient, "_crew", "_kept", "_left_at")
+    Args:
+        ds: flow of lists or dicts.
+        workers: how many.
+        map_func: datapoint -> datapoint | None.
+        buffer_size: datapoints on their way.
+        strict: one pass; else pass after pass without end.
+        ordered: in the order of ``ds``.
+        start_method: how processes start.
+        timeout: seconds that a worker may be silent.
+    """
+
+    _transient = (*ProxyDataFlow._transient, "_queues", "_kept", "_left_at")
     _kind: ClassVar[str]
-    _crew: Crew | None = None
-    # What an endless map goes on with in its next pass: the stream, or after close() its place.
+    _queues: Queues | None = None
+    # What an endless map goes on with in its next pass: the stream, or its place if the workers have gone.
     _kept: tuple[Dispatch, Iterator[Any]] | None = None
     _left_at: Place | None = None
 
@@ -315,10 +349,34 @@ class ParallelMap(ProxyDataFlow):
         self._workers = int(workers)
         self._random = wants_rng(map_func)
         self._carries = not strict
+        self._pool()  # checks the rest
+
+    def _pool(self) -> Pool:
+        return Pool(
+            self._task(), self._workers, kind=self._kind, stage=repr(self), start_method=self.start_method,
+            timeout=self.timeout,
+        )  # fmt: skip
+
+    def _task(self) -> Task:
+        return MapTask(self.map_func)
+
+    def _ready(self) -> Queues:
+        """Return the workers, started unless they run."""
+        if self._queues is None or self._queues.pid != os.getpid():
+            pool = self._pool()
+            pool.start()
+            self._queues = Queues(pool, self.buffer_size)
+        return self._queues
+
+    def _dismiss(self) -> None:
+        """End the workers."""
+        if self._queues is not None:
+            self._queues.pool.close()
+            self._queues = None
 
     def _complete_reset(self, stamp: int) -> None:
         self._kept = self._left_at = None
-        self._ready_crew().user = None  # first, so that the workers inherit nothing of what ds opens
+        self._ready().begin()  # before ds opens anything that they would inherit
         super()._complete_reset(stamp)
 
     def close(self) -> None:
@@ -327,34 +385,14 @@ class ParallelMap(ProxyDataFlow):
             self._left_at, self._kept = self._kept[0].place(), None
         self._dismiss()
 
-    def _ready_crew(self) -> Crew:
-        """Return the workers, started if they are not there."""
-        if self._crew is None or self._crew.pid != os.getpid():
-            pool = Pool(
-                self._task(), self._workers, kind=self._kind, stage=repr(self), start_method=self.start_method,
-                timeout=self.timeout,
-            )  # fmt: skip
-            pool.start()
-            self._crew = Crew(pool, self._workers, min(MOST, max(1, self.buffer_size // (DEPTH * self._workers))))
-        return self._crew
-
-    def _dismiss(self) -> None:
-        """End the workers."""
-        if self._crew is not None:
-            self._crew.pool.close()
-            self._crew = None
-
-    def _task(self) -> Task:
-        return MapTask(self.map_func, self._random)
-
     def _walk(self, at: Place, run: Run) -> Walk:
         path = at["pass"]
         if self.strict:
-            dispatch = Dispatch(self, Feed(self.ds, self, run, at, endless=False))
+            dispatch = self._dispatch(Feed(self.ds, self, run, at, endless=False))
             return Exclusive(self, dispatch.rows(), run), lambda: {"pass": path, **dispatch.place()}
         if self._kept is None or "ds" in at:
-            start = at if "ds" in at or self._left_at is None else self._left_at
-            dispatch = Dispatch(self, Feed(self.ds, self, run, {**start, "pass": path}, endless=True))
+            start = at if "ds" in at else {**(self._left_at or {}), "pass": path}
+            dispatch = self._dispatch(Feed(self.ds, self, run, start, endless=True))
             self._kept, self._left_at = (dispatch, dispatch.rows()), None
         dispatch, it = self._kept
 
@@ -369,3 +407,6 @@ class ParallelMap(ProxyDataFlow):
                 raise
 
         return Exclusive(self, rows(), run), lambda: {"pass": path, **dispatch.place()}
+
+    def _dispatch(self, feed: Feed) -> Dispatch:
+        return Dispatch(self, feed)

@@ -78,7 +78,7 @@ class Stream:
     """A replica on its way, pass after pass."""
 
     def __init__(self, ds: DataFlow, start: Start, context: Context) -> None:
-        run = Run.of_replica(ds, start.part, _replica(start.outer, context.worker))
+        run = Run.of_replica(ds, start.part, (*start.outer, context.worker))
         self._path = start.place["path"]
         self._again = Again(Named(context.stage), ds, run, self._path, start.place)
         self._it = iter(self._again)
@@ -193,35 +193,158 @@ class Merge:
 
     def __init__(self, runner: Runner, at: Place, run: Run) -> None:
         self._runner = runner
+        self._part, self._outer = run.part(runner._replica()), run.replica
+        self._size = length(runner)
         self.path: list[int] = at["pass"]
         self._before: int = at.get("n", 0)
-        self._at: list[Any] | None = at.get("replicas")
-        self._size = length(runner)
-        self._part = run.part(runner._replica()), run.replica
-        self._places: list[list[Any]] | None = None
-        self._current: int | None = None
+        self._loaded: list[Any] | None = at.get("replicas")
+        self._user: object = None
+        # Of each replica: its place before the frame delivered last, and how many datapoints behind it are delivered.
+        self._places: list[list[Any]] = []
+        self._current = 0
         self._parts = Parts()
 
     def rows(self) -> Iterator[Any]:
         """Return the pass; call it once."""
         return self._parts.rows(self._lists())
 
-    @property
-    def delivered(self) -> int:
-        """Datapoints of this pass that the consumer has received."""
-        return self._before + self._parts.given
-
     def place(self) -> Place:
         """Return where to start to continue behind the datapoint delivered last."""
         places = self.places()
-        return {"pass": self.path} if places is None else {"pass": self.path, "n": self.delivered, "replicas": places}
+        if places is None:
+            return {"pass": self.path}
+        return {"pass": self.path, "n": self._before + self._parts.given, "replicas": places}
 
     def places(self) -> list[list[Any]] | None:
-        """Return the place of each replica, and how many datapoints behind it are delivered; None if all start anew."""
-        if self._places is None:
-            before = self._runner._before(self.path)
-            return self._at if self._at is not None else before and before.places()
+        """Return the places of the replicas; None if they start anew."""
+        if not self._places:
+            if self._loaded is None and (last := self._runner._last) is not None and self._goes_on_from(last):
+                return last.places()
+            return self._loaded
         places = [[*pair] for pair in self._places]
-        if self._current is not None:
-            places[self._current][1] += self._parts.given - self._given_before
+        # What is left of the current frame is not delivered.
+        places[self._current][1] -= self._parts.left
         return places
+
+    def _goes_on_from(self, last: Merge) -> bool:
+        """Say whether the replicas run on from where they were in the pass before."""
+        if not last._places:  # put there to continue from
+            return last._before in (0, last._size)
+        if last._before + last._parts.given != last._size:
+            return False  # given up
+        # One replica that is told the pass it is in draws what the flow itself would.
+        return self._runner._workers > 1 or self.path == _next_pass(last.path)
+
+    def _lists(self) -> Iterator[list[Any]]:
+        """Yield the frames; who iterates them uses one up before asking for the next."""
+        total = self._before
+        if total == self._size:
+            return
+        try:
+            lines = self._start()
+            while total != self._size:
+                if lines.user is not self._user or self._runner._last is not self:
+                    raise UsageError(f"{self._runner!r} was reset while it was iterated; call iter() for a new pass")
+                worker, place, skip, rows = lines.take(None if self._size is None else self._size - total)
+                total += len(rows)
+                self._current = worker
+                self._places[worker] = [place, skip + len(rows)]
+                yield rows
+        except (UsageError, GeneratorExit):
+            raise
+        except BaseException:  # Ctrl-C too: who knows what the workers are at
+            self._runner._last = None
+            self._runner._dismiss()
+            raise
+
+    def _start(self) -> Lines:
+        """Set the replicas going, or let them run on."""
+        lines, last, places = self._runner._ready_lines(), self._runner._last, self.places()
+        if self._loaded is None and places is not None and last is not None and last._user is lines.user is not None:
+            self._places = places
+        else:
+            self._places = places or [[self._first_place(), 0] for _ in range(self._runner._workers)]
+            lines.start([Start(self._part, self._outer, place, skip) for place, skip in self._places])
+        self._user, self._runner._last = lines.user, self
+        return lines
+
+    def _first_place(self) -> Place:
+        """Return where a replica starts that starts anew.
+
+        Its passes bear the numbers that the runner's bear, as far as one can know them, so that one replica draws what
+        the flow itself would. A runner without a length is in one endless pass, which repeats the flow.
+        """
+        return {"path": self.path} if self._size is None else {"path": self.path[:-1], "i": self.path[-1]}
+
+
+def _next_pass(path: list[int]) -> list[int]:
+    return [*path[:-1], path[-1] + 1]
+
+
+class Runner(DataFlow):
+    """Run a flow in workers; base class of the runners.
+
+    Args:
+        workers: how many.
+        credit: datapoints that each may be ahead of the consumer.
+        start_method: how processes start.
+        timeout: seconds.
+    """
+
+    _transient = (*DataFlow._transient, "_lines", "_last")
+    _remote = True
+    _carries = True
+    _kind: ClassVar[str]
+    _lines: Lines | None = None
+    # The pass that ran last: whether the next goes on from it, and from where.
+    _last: Merge | None = None
+
+    def _prepare(self, workers: int, credit: int, start_method: str | None, timeout: float | None) -> None:
+        self._workers = int(workers)
+        self._credit = credit
+        self.start_method = start_method
+        self.timeout = timeout
+
+    def _replica(self) -> DataFlow:
+        """Return the flow that runs in the workers, or one like it."""
+        raise NotImplementedError
+
+    def _task(self) -> ReplicaTask:
+        raise NotImplementedError
+
+    def _complete_reset(self, stamp: int) -> None:
+        self._last = None
+        self._ready_lines().user = None
+        super()._complete_reset(stamp)
+
+    def close(self) -> None:
+        super().close()
+        self._dismiss()
+
+    def _ready_lines(self) -> Lines:
+        """Return the workers, started if they are not there."""
+        if self._lines is None or self._lines.pid != os.getpid():
+            pool = Pool(
+                self._task(), self._workers, kind=self._kind, stage=repr(self), start_method=self.start_method,
+                timeout=self.timeout,
+            )  # fmt: skip
+            pool.start()
+            self._lines = Lines(pool, self._workers, self._credit)
+        return self._lines
+
+    def _dismiss(self) -> None:
+        """End the workers."""
+        if self._lines is not None:
+            self._lines.pool.close()
+            self._lines = None
+
+    def _walk(self, at: Place, run: Run) -> Walk:
+        merge = Merge(self, at, run)
+        if "replicas" in at:
+            if len(at["replicas"]) != self._workers:
+                raise UsageError(
+                    f"this state is of {len(at['replicas'])} replicas, and {self!r} runs {self._workers}; a position "
+                    "among independent copies of a flow needs as many of them as there were"
+                )
+            self._last = merge
+        return Exclusive(self, merge.rows(), run), merge.place

@@ -60,14 +60,14 @@ class BatchData(ProxyDataFlow):
     def _walk(self, at: Place, run: Run) -> Walk:
         path, n = at["pass"], at.get("n", 0)
         it, up = self.ds._walk(below(at), run)
-        size = self.batch_size
+        size, stacked = self.batch_size, self._stacked
         least = 1 if self.remainder else size
 
         def batches() -> Iterator[Any]:
             nonlocal n
             while len(rows := list(islice(it, size))) >= least:
                 n += 1
-                yield self._stacked(rows, n - 1)
+                yield stacked(rows, n - 1)
 
         return batches(), lambda: {"pass": path, "n": n, "ds": up()}
 

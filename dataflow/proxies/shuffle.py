@@ -168,7 +168,8 @@ class ShuffleData(ProxyDataFlow, RNGDataFlow):
     def _walk(self, at: Place, run: Run) -> Walk:
         it, up = self.ds._walk(below(at), run)
         draw = run.generator(self, at["pass"])
-        buffer = Buffer(it, up, draw, at, self.buffer_size, interval=max(1, self.buffer_size // 2))
+        # An order costs the draws of the whole buffer, and with all of it in every order blocks would never mix.
+        buffer = Buffer(it, up, draw, at, self.buffer_size, interval=max(1, 3 * self.buffer_size // 4))
         return buffer.rows(), buffer.place
 
 

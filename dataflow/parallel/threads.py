@@ -1,0 +1,75 @@
+"""Run or map a flow in threads: for functions that wait or release the GIL, as file, network and most of cv2 do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..base import DataFlow
+from ..utils import check
+from ..utils.old_names import renamed
+from .mapping import ParallelMap
+from .replicas import ReplicaTask, Runner
+
+
+class MultiThreadRunner(Runner):
+    """Make a flow in each of several threads, run them all, and yield what comes first.
+
+    >>> def get_df():
+    ...     return DataFromList([[1], [2], [3]], shuffle=False)
+    >>> df = MultiThreadRunner(get_df, num_prefetch=10, num_thread=1)
+    >>> list(df)
+    [[1], [2], [3]]
+    >>> df.close()
+
+    A pass is as many datapoints as the flow of thread 0 is long, or endless if that is unknown; its length is the same.
+
+    Guarantees:
+        * One thread yields what its flow yields, in this order, pass after pass.
+        * More threads run as many whole flows: each datapoint comes once from every one of them, in any order, and a
+          pass may end in the middle of theirs. For each datapoint once, use ``MultiThreadMapData``.
+        * Each thread calls ``get_df`` itself, resets its flow once, and is the only one to touch it.
+        * After a whole pass the flows run on. After a ``break`` they start anew, and nothing old is delivered.
+        * An error in a thread is raised where its datapoint would come.
+        * A forked process starts threads of its own. Iterate it from one thread at a time.
+
+    Threads share one interpreter lock, so Python code does not run faster in them: use a process runner for that. A
+    thread cannot be killed: one that hangs is left behind by ``close``.
+
+    Args:
+        get_df: returns a new flow at each call. It is called once in each thread; and once here if the length is asked
+            for before the threads run.
+        num_prefetch: datapoints that all threads together are ahead, but at least one each.
+        num_thread: how many threads.
+        timeout: seconds that a thread may take for a datapoint; None is for ever.
+
+    Raises:
+        TypeError: at construction, if ``get_df`` cannot be called; at the start, if it returns no flow.
+        ValueError: at construction, if a number is below 1.
+        UsageError: while iterating, at the first ``next`` of a second pass that overlaps.
+        WorkerTimeout: while iterating, if a thread takes longer than ``timeout``.
+    """
+
+    _transient = (*Runner._transient, "_sample")
+    _kind = "thread"
+    _sample: DataFlow | None = None
+
+    @renamed(nr_prefetch="num_prefetch", nr_thread="num_thread")
+    def __init__(
+        self, get_df: Callable[[], DataFlow], num_prefetch: int, num_thread: int, *, timeout: float | None = None
+    ) -> None:
+        check.function(get_df=get_df)
+        check.integer(1, num_prefetch=num_prefetch, num_thread=num_thread)
+        self.get_df = get_df
+        self.num_prefetch = int(num_prefetch)
+        self.num_thread = int(num_thread)
+        super().__init__(num_thread, -(-num_prefetch // num_thread), None, timeout)
+
+    def __len__(self) -> int:
+        return len(self._replica())
+
+    def _replica(self) -> DataFlow:
+        """Return the flow of thread 0, or, before it runs, one like it."""
+        if self._sample is None:
+            self._sample = _checked(self.get_df)
+        return self._sample
