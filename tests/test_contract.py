@@ -17,6 +17,10 @@ def shuffled(count=10):
     return D.DataFromList([[i, str(i)] for i in range(count)])
 
 
+def first():
+    return D.SelectComponent(shuffled(), [0])
+
+
 def odd(dp):
     return dp if dp[0] % 2 else None
 
@@ -80,7 +84,7 @@ FLOWS = {
     "a long composition": (
         lambda: D.BatchData(
             D.ShuffleData(
-                D.ConcatData([D.CacheData(D.JoinData([shuffled(), shuffled()])), D.FixedSizeData(shuffled(), 7)]), 5
+                D.ConcatData([D.CacheData(D.JoinData([first(), first()])), D.FixedSizeData(shuffled(), 7)]), 5
             ),
             2,
             use_list=True,

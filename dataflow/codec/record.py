@@ -263,7 +263,9 @@ def decode(data: bytes | bytearray | memoryview, copy: bool, verify: bool) -> An
         raise CorruptDataError(f"a record that does not hold what it promises: {error}") from error
 
 
-def _read_tail(data: bytes | bytearray | memoryview, position: int, leaves: list[Any], tails: tuple[Finish, ...]) -> None:
+def _read_tail(
+    data: bytes | bytearray | memoryview, position: int, leaves: list[Any], tails: tuple[Finish, ...]
+) -> None:
     for leaf, read in tails:
         end = position + leaves[leaf]
         leaves[leaf] = read(data[position:end])

@@ -29,6 +29,7 @@ from .worker import HungUp
 
 # What is asked of the kernel for one direction; it gives what /proc/sys/net/core/wmem_max allows.
 SOCKET_BYTES = 4 << 20
+NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class Near(Protocol):
@@ -100,7 +101,7 @@ class SocketNear:
         """Return what the socket did not take."""
         try:
             while parts:
-                parts = behind(parts, self._socket.sendmsg(parts[:PARTS], (), socket.MSG_NOSIGNAL))
+                parts = behind(parts, self._socket.sendmsg(parts[:PARTS], (), NO_SIGNAL))
         except BlockingIOError:
             return parts
         except OSError:  # it is dead, and will be found so where its last words are read
@@ -128,17 +129,17 @@ class SocketNear:
 class SocketFar:
     """The worker's end of a socketpair."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(True)
-        self._socket = sock
-        self._reader = Reader(sock)
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(True)
+        self._reader = Reader(self._socket)
         self._frames: deque[Frame] = deque()
 
     def send(self, frame: Frame) -> None:
         parts = parts_of(frame)
         try:
             while parts:
-                parts = behind(parts, self._socket.sendmsg(parts[:PARTS], (), socket.MSG_NOSIGNAL))
+                parts = behind(parts, self._socket.sendmsg(parts[:PARTS], (), NO_SIGNAL))
         except OSError:
             raise HungUp from None
 
@@ -163,8 +164,8 @@ class SocketEnd:
     def recipe(self) -> tuple[Any, ...]:
         return ("socket", self.descriptor.fileno())
 
-    def open(self) -> SocketFar:
-        return SocketFar(socket.socket(fileno=self.descriptor.fileno()))
+    def open(self) -> Far:
+        return SocketFar(self.descriptor.fileno())
 
 
 class SocketWire:

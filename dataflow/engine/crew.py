@@ -44,6 +44,7 @@ class Crew(ABC):
         self.task = task
         self.contexts = [Context(worker, workers, stage) for worker in range(workers)]
         self.events: deque[Event] = deque()
+        self.stopped = False
 
     @abstractmethod
     def start(self) -> None:

@@ -60,6 +60,7 @@ class InlineCrew(Crew):
         return ""
 
     def stop(self) -> None:
+        self.stopped = True
         while self._runs:
             _, run = self._runs.popitem()
             if (close := getattr(run, "close", None)) is not None:

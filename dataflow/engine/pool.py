@@ -31,11 +31,12 @@ from ..utils import check
 from . import failures
 from .crew import Crew, Event, Kind
 from .inline import InlineCrew
+from .launcher import METHODS
+from .processes import ProcessCrew
 from .task import Task
 from .threads import ThreadCrew
 
 KINDS = ("process", "zmq", "thread", "inline")
-START_METHODS = ("fork", "spawn", "forkserver")
 BUFFER_BYTES = 256 << 20
 # A worker that is still starting (a new interpreter, imports) is given at least this long, in seconds.
 STARTING = 60.0
@@ -79,7 +80,7 @@ class Pool:
         check.instance(Task, "a Task", task=task)
         check.integer(1, workers=workers, buffer_bytes=buffer_bytes)
         check.one_of(KINDS, kind=kind)
-        check.one_of((*START_METHODS, None), start_method=start_method)
+        check.one_of((*METHODS, None), start_method=start_method)
         if timeout is not None:
             check.instance((int, float), "a number of seconds or None", timeout=timeout)
             if not timeout > 0:
@@ -204,7 +205,11 @@ class Pool:
             return InlineCrew(self.task, self.workers, self.stage)
         if self.kind == "thread":
             return ThreadCrew(self.task, self.workers, self.stage)
-        raise NotImplementedError(self.kind)
+        if os.name != "posix":
+            raise UsageError(f"{self.stage} needs processes as POSIX has them; on this system use its thread class")
+        return ProcessCrew(
+            self.task, self.workers, self.stage, over_zmq=self.kind == "zmq", start_method=self.start_method
+        )
 
     def _running(self) -> Crew:
         if self._closed:
@@ -220,8 +225,11 @@ class Pool:
         before = time.monotonic()
         heard = crew.wait(self._patience() if block else 0)
         self._waited += time.monotonic() - before
-        if self._closed:
-            raise UsageError(f"the pool of {self.stage} was closed by another thread while this one waited")
+        if crew.stopped:
+            crew.stop()  # free what the thread that stopped it could not
+            if self._closed:
+                raise UsageError(f"the pool of {self.stage} was closed by another thread while this one waited")
+            raise SystemExit  # the interpreter is leaving; a thread says nothing about that
         for worker in heard:
             self._heard[worker] = self._waited
         if not crew.events and block:

@@ -126,6 +126,7 @@ class ThreadCrew(Crew):
         return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
     def stop(self) -> None:
+        self.stopped = True
         for desk in self._desks:
             desk.close()
         self._arrivals.put(None)  # for a caller that waits in another thread

@@ -85,10 +85,10 @@ class BatchDispatch(Dispatch):
         return *super()._message(frame), self._stream
 
     def _done(self, frame: Frame) -> int:
-        covered = self._covered[frame.worker]
-        if (current := self._current) is not None and current.worker == frame.worker:
-            covered = max(covered, current.place["n"] + super()._done(current))
-        return min(max(covered - frame.place["n"], 0), frame.count)
+        covered, current = self._covered[frame.worker], self._current
+        if current is not None and current.worker == frame.worker and (done := super()._done(current)):
+            covered = current.place["n"] + done
+        return min(max(covered - int(frame.place["n"]), 0), frame.count)
 
     def _forget(self, frame: Frame) -> None:
         if frame.answer.ends:

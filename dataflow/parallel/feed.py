@@ -44,7 +44,7 @@ class Frame:
         key: seed and spawn key of what a function draws for its samples, or None.
     """
 
-    __slots__ = ("answer", "answered", "count", "first", "key", "place", "rows", "worker")
+    __slots__ = ("answer", "answered", "count", "first", "key", "place", "rows", "seconds", "worker")
 
     def __init__(self, rows: list[Any], first: int, place: Place, key: Key | None) -> None:
         self.rows = rows
@@ -53,6 +53,7 @@ class Frame:
         self.place = place
         self.key = key
         self.worker = 0
+        self.seconds = 0.0  # what sending it took
         self.answer = NOTHING
         self.answered = False
 

@@ -76,7 +76,8 @@ class MapTask(Task):
         self, rows: list[Any], n: int, draw: KeyedGenerator | None, context: Context
     ) -> tuple[list[Any], list[int], Failure | None]:
         """Apply the function until it raises, and drop where it returns None."""
-        results, ends = [], []
+        results: list[Any] = []
+        ends: list[int] = []
         for j, dp in enumerate(rows, 1):
             try:
                 result = self._func(dp) if draw is None else self._func(dp, rng=draw(n + j))
@@ -98,7 +99,7 @@ class Draws:
 
     def of(self, key: Key | None) -> KeyedGenerator | None:
         """Return the streams of ``key``, or None for a function that draws nothing."""
-        if key != self._key:
+        if key is not None and key != self._key:
             seed, spawn_key = self._key = key
             self._draw = KeyedGenerator(np.random.SeedSequence(seed, spawn_key=spawn_key))
         return self._draw
@@ -143,26 +144,25 @@ class Queues:
         n = frame.place["n"]
         start = time.perf_counter()
         self.pool.send(worker, message, range(n, n + frame.count))
-        self._fit(frame, time.perf_counter() - start)
+        frame.seconds = time.perf_counter() - start
         frame.worker = worker
         self._frames[worker].append((frame, self.stream))
 
-    def collect(self, block: bool) -> list[Frame]:
-        """Return frames that were answered, without those that nobody wants any more."""
-        answered = []
+    def collect(self, block: bool) -> Iterator[Frame]:
+        """Yield frames that were answered, without those that nobody wants any more."""
         message = self.pool.receive(block)
         while message is not None:
             worker, answer = message
             frame, stream = self._frames[worker].popleft()
             frame.answer, frame.answered, frame.rows = answer, True, []
-            self._fit(frame, answer.seconds)
+            self._fit(frame)
             if stream == self.stream:
-                answered.append(frame)
+                yield frame
             message = self.pool.receive(block=False)
-        return answered
 
-    def _fit(self, frame: Frame, seconds: float) -> None:
-        """Make frames smaller or larger after one that took ``seconds``."""
+    def _fit(self, frame: Frame) -> None:
+        """Make frames smaller or larger by the time that one took."""
+        seconds = frame.seconds + frame.answer.seconds
         if seconds > 2 * FRAME_SECONDS:
             self.limit = max(1, self.limit // 2)
         elif frame.count == self.limit and seconds < FRAME_SECONDS / 2:

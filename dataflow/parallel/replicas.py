@@ -24,18 +24,17 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import count, islice
 from typing import Any, ClassVar, NamedTuple
 
 from ..base import DataFlow, length
-from ..engine.pool import Pool
-from ..engine.task import Context, Task
+from ..engine import Context, Pool, Task
 from ..errors import UsageError
-from ..passes import Exclusive, Part, Place, Run, Walk, _inside
+from ..passes import Exclusive, Part, Place, Run, Walk, _inside, graph
 from ..proxies.repeat import Again
-from ..utils import check
 from ..utils.parts import Parts
 from .feed import MOST, READ_SECONDS
 
@@ -47,6 +46,15 @@ class Start(NamedTuple):
     outer: tuple[int, ...]
     place: Place
     skip: int
+    reset: bool  # whether it is to be reset before
+
+
+class Rows(NamedTuple):
+    """A frame: the place of the replica, how many datapoints behind it to leave out, and the datapoints."""
+
+    place: Place
+    skip: int
+    rows: list[Any]
 
 
 class ReplicaTask(Task):
@@ -58,35 +66,46 @@ class ReplicaTask(Task):
 
     def __init__(self, make: Callable[[], DataFlow]) -> None:
         self._make = make
+        self.made: dict[int, DataFlow] = {}
 
     def run(self, inbox: Iterator[Any], context: Context) -> Iterator[Any]:
-        ds = _inside(None, self._make)
+        ds = self.made[context.worker] = _inside(None, self._make)
+        stream: Stream | None = None
         try:
             _inside(None, ds.reset_state)
             for limit, start in inbox:
                 if start is not None:
-                    stream = Stream(ds, start, context)
-                yield _inside(None, stream.read, limit)
+                    stream = None  # lets go of what it holds
+                    if start.reset:
+                        _inside(None, ds.reset_state)
+                    stream = _inside(None, Stream, ds, start, context)
+                yield _inside(None, stream.read, limit) if stream else None
         finally:
             ds.close()
 
     def parts(self, message: Any) -> Iterable[tuple[str, Any]]:
-        return [("dp", dp) for dp in message[1] or ()]
+        return [("dp", dp) for dp in message.rows] if isinstance(message, Rows) else ()
 
 
 class Stream:
     """A replica on its way, pass after pass."""
 
     def __init__(self, ds: DataFlow, start: Start, context: Context) -> None:
-        run = Run.of_replica(ds, start.part, (*start.outer, context.worker))
-        self._path = start.place["path"]
-        self._again = Again(Named(context.stage), ds, run, self._path, start.place)
-        self._it = iter(self._again)
+        self._run = Run.of_replica(ds, start.part, (*start.outer, context.worker))
+        self._name = Named(context.stage)
         self._error: Exception | None = None
-        next(islice(self._it, start.skip, start.skip), None)
+        if "after" in start.place:  # what flows carry over from a pass that was given up, they find as it was left
+            self._go(ds, *start.place["after"])
+        self._go(ds, start.place, start.skip)
 
-    def read(self, limit: int) -> tuple[Place, list[Any]]:
-        """Return the place, and up to ``limit`` datapoints from there, fewer if they come slowly.
+    def _go(self, ds: DataFlow, place: Place, skip: int) -> None:
+        self._path = place["path"]
+        self._again = Again(self._name, ds, self._run, self._path, place)
+        self._it = iter(self._again)
+        next(islice(self._it, skip, skip), None)
+
+    def read(self, limit: int) -> Rows:
+        """Return a frame of up to ``limit`` datapoints, fewer if they come slowly.
 
         Raises:
             Exception: what the flow raised, once the datapoints before it are read.
@@ -105,7 +124,7 @@ class Stream:
             if not rows:
                 raise
             self._error = error
-        return place, rows
+        return Rows(place, 0, rows)
 
 
 class Named(DataFlow):
@@ -126,58 +145,69 @@ class Lines:
 
     Args:
         pool: a pool that is started.
-        workers: how many workers it has.
-        credit: datapoints that each may be ahead of the consumer.
+        credit: datapoints that each worker may be ahead of the consumer.
     """
 
-    def __init__(self, pool: Pool, workers: int, credit: int) -> None:
+    def __init__(self, pool: Pool, credit: int) -> None:
         self.pool = pool
         self.pid = os.getpid()
-        self.user: object = None  # the merge whose frames are wanted
-        self._most = min(MOST, max(1, credit // 2))
+        self.stream = 0  # the number of the stream whose frames are wanted; 0 is none
+        self._streams = count(1)
+        self._reset = False  # whether the replicas are to be reset
         self._credit = credit
-        self._queues: list[deque[tuple[int, object]]] = [deque() for _ in range(workers)]
+        self._most = min(MOST, max(1, credit // 2))
+        self._asked: list[deque[tuple[int, int]]] = [deque() for _ in range(pool.workers)]
+        self._frames: deque[tuple[int, Rows]] = deque()
+        self._limits: list[int] = []
+        self._free: list[int] = []
 
-    def start(self, starts: list[Start]) -> None:
-        """Start the replicas anew; frames of before are passed over when they come."""
-        self.user = object()
-        self.frames: deque[tuple[int, Place, int, list[Any]]] = deque()  # worker, place, skip, rows
-        self._limits = [1] * len(starts)
-        self._free = [self._credit] * len(starts)
-        for worker, start in enumerate(starts):
-            self._ask(worker, start)
+    def reset(self) -> None:
+        """Reset the replicas, unless they have not run since they were."""
+        self._reset = self._reset or self.stream > 0
+        self.stream = 0
+
+    def start(self, part: Part, outer: tuple[int, ...], places: list[list[Any]]) -> None:
+        """Start every replica anew; what is on its way from before is passed over when it comes."""
+        self.stream = next(self._streams)
+        self._frames.clear()
+        self._limits = [1] * len(places)
+        self._free = [self._credit] * len(places)
+        for worker, (place, skip) in enumerate(places):
+            self._ask(worker, Start(part, outer, place, skip, self._reset))
+        self._reset = False
+
+    def take(self, most: int | None) -> tuple[int, Rows]:
+        """Return the next frame and its worker, cut to ``most`` datapoints; ask for as many more."""
+        self._collect(block=False)
+        while not self._frames:
+            self._collect(block=True)
+        worker, frame = self._frames.popleft()
+        if most is not None and len(frame.rows) > most:
+            self._frames.appendleft((worker, Rows(frame.place, frame.skip + most, frame.rows[most:])))
+            frame = frame._replace(rows=frame.rows[:most])
+        self._free[worker] += len(frame.rows)
+        self._ask(worker)
+        return worker, frame
 
     def _ask(self, worker: int, start: Start | None = None) -> None:
-        """Ask a worker for as much as it may be ahead, in frames that fit its speed."""
-        while self._free[worker] >= self._limits[worker]:
-            limit = self._limits[worker]
-            self._free[worker] -= limit
+        """Ask a worker for as much as it may be ahead, in frames that suit its speed."""
+        limit = self._limits[worker]
+        while self._free[worker] >= limit and (start is not None or not self.pool.full):
             self.pool.send(worker, (limit, start))
-            self._queues[worker].append((limit, self.user))
+            self._asked[worker].append((limit, self.stream))
+            self._free[worker] -= limit
             start = None
-
-    def take(self, most: int | None) -> tuple[int, Place, int, list[Any]]:
-        """Return the next frame, cut to ``most`` datapoints, once there is one."""
-        self._collect(block=False)
-        while not self.frames:
-            self._collect(block=True)
-        worker, place, skip, rows = self.frames.popleft()
-        if most is not None and len(rows) > most:
-            self.frames.appendleft((worker, place, skip + most, rows[most:]))
-            rows = rows[:most]
-        self._free[worker] += len(rows)
-        self._ask(worker)
-        return worker, place, skip, rows
 
     def _collect(self, block: bool) -> None:
         message = self.pool.receive(block)
         while message is not None:
-            worker, (place, rows) = message
-            limit, user = self._queues[worker].popleft()
-            if user is self.user:
-                self.frames.append((worker, place, 0, rows))
-                self._free[worker] += limit - len(rows)
-                self._limits[worker] = min(2 * limit, self._most) if len(rows) == limit else max(1, len(rows))
+            worker, frame = message
+            limit, stream = self._asked[worker].popleft()
+            if stream == self.stream:
+                count = len(frame.rows)
+                self._frames.append((worker, frame))
+                self._free[worker] += limit - count
+                self._limits[worker] = min(2 * limit, self._most) if count == limit else max(1, count)
                 self._ask(worker)
             message = self.pool.receive(block=False)
 
@@ -192,13 +222,14 @@ class Merge:
     """
 
     def __init__(self, runner: Runner, at: Place, run: Run) -> None:
-        self._runner = runner
+        self._runner = weakref.ref(runner)  # which keeps its last pass: a cycle would keep the workers
         self._part, self._outer = run.part(runner._replica()), run.replica
-        self._size = length(runner)
+        self._size, self._workers = length(runner), runner._workers
+        self._carries = any(flow._carries for flow in graph(runner._replica()))
         self.path: list[int] = at["pass"]
         self._before: int = at.get("n", 0)
         self._loaded: list[Any] | None = at.get("replicas")
-        self._user: object = None
+        self._stream = -1
         # Of each replica: its place before the frame delivered last, and how many datapoints behind it are delivered.
         self._places: list[list[Any]] = []
         self._current = 0
@@ -218,9 +249,13 @@ class Merge:
     def places(self) -> list[list[Any]] | None:
         """Return the places of the replicas; None if they start anew."""
         if not self._places:
-            if self._loaded is None and (last := self._runner._last) is not None and self._goes_on_from(last):
+            runner = self._runner()
+            last = None if runner is None else runner._last
+            if self._loaded is not None or last is None:
+                return self._loaded
+            if self._goes_on_from(last):
                 return last.places()
-            return self._loaded
+            return self._after(last) if self._carries else None
         places = [[*pair] for pair in self._places]
         # What is left of the current frame is not delivered.
         places[self._current][1] -= self._parts.left
@@ -228,47 +263,51 @@ class Merge:
 
     def _goes_on_from(self, last: Merge) -> bool:
         """Say whether the replicas run on from where they were in the pass before."""
-        if not last._places:  # put there to continue from
-            return last._before in (0, last._size)
+        if not last._places and last._before == 0:  # put there to continue from
+            return True
         if last._before + last._parts.given != last._size:
             return False  # given up
         # One replica that is told the pass it is in draws what the flow itself would.
-        return self._runner._workers > 1 or self.path == _next_pass(last.path)
+        return self._workers > 1 or self.path == [*last.path[:-1], last.path[-1] + 1]
 
     def _lists(self) -> Iterator[list[Any]]:
         """Yield the frames; who iterates them uses one up before asking for the next."""
-        total = self._before
-        if total == self._size:
+        runner, total = self._runner(), self._before
+        if runner is None or total == self._size:
             return
         try:
-            lines = self._start()
+            lines = self._start(runner)
             while total != self._size:
-                if lines.user is not self._user or self._runner._last is not self:
-                    raise UsageError(f"{self._runner!r} was reset while it was iterated; call iter() for a new pass")
-                worker, place, skip, rows = lines.take(None if self._size is None else self._size - total)
-                total += len(rows)
+                if lines.stream != self._stream or runner._last is not self:
+                    raise UsageError(f"{runner!r} was reset while it was iterated; call iter() for a new pass")
+                worker, frame = lines.take(None if self._size is None else self._size - total)
+                total += len(frame.rows)
                 self._current = worker
-                self._places[worker] = [place, skip + len(rows)]
-                yield rows
+                self._places[worker] = [frame.place, frame.skip + len(frame.rows)]
+                yield frame.rows
         except (UsageError, GeneratorExit):
             raise
-        except BaseException:  # Ctrl-C too: who knows what the workers are at
-            self._runner._last = None
-            self._runner._dismiss()
+        except BaseException:  # Ctrl-C too: nobody knows what was half done
+            runner._last = None
+            runner._dismiss()
             raise
 
-    def _start(self) -> Lines:
+    def _start(self, runner: Runner) -> Lines:
         """Set the replicas going, or let them run on."""
-        lines, last, places = self._runner._ready_lines(), self._runner._last, self.places()
-        if self._loaded is None and places is not None and last is not None and last._user is lines.user is not None:
+        lines, last, places = runner._ready(), runner._last, self.places()
+        if self._loaded is None and places and last is not None and last._stream == lines.stream:
             self._places = places
         else:
-            self._places = places or [[self._first_place(), 0] for _ in range(self._runner._workers)]
-            lines.start([Start(self._part, self._outer, place, skip) for place, skip in self._places])
-        self._user, self._runner._last = lines.user, self
+            self._places = places or [[self._first(), 0] for _ in range(self._workers)]
+            lines.start(self._part, self._outer, self._places)
+        self._stream, runner._last = lines.stream, self
         return lines
 
-    def _first_place(self) -> Place:
+    def _after(self, last: Merge) -> list[list[Any]] | None:
+        """Return the places of replicas that start anew, after they gave up what they did before."""
+        return [[{**self._first(), **_left(place, skip)}, 0] for place, skip in last.places() or ()] or None
+
+    def _first(self) -> Place:
         """Return where a replica starts that starts anew.
 
         Its passes bear the numbers that the runner's bear, as far as one can know them, so that one replica draws what
@@ -277,8 +316,11 @@ class Merge:
         return {"path": self.path} if self._size is None else {"path": self.path[:-1], "i": self.path[-1]}
 
 
-def _next_pass(path: list[int]) -> list[int]:
-    return [*path[:-1], path[-1] + 1]
+def _left(place: Place, skip: int) -> Place:
+    """Return what a replica that was given up at ``place`` adds to the place where it starts anew."""
+    if "ds" in place:
+        return {"after": [place, skip]}
+    return {"after": place["after"]} if "after" in place else {}  # it has not moved
 
 
 class Runner(DataFlow):
@@ -288,7 +330,7 @@ class Runner(DataFlow):
         workers: how many.
         credit: datapoints that each may be ahead of the consumer.
         start_method: how processes start.
-        timeout: seconds.
+        timeout: seconds that a worker may be silent.
     """
 
     _transient = (*DataFlow._transient, "_lines", "_last")
@@ -296,47 +338,55 @@ class Runner(DataFlow):
     _carries = True
     _kind: ClassVar[str]
     _lines: Lines | None = None
-    # The pass that ran last: whether the next goes on from it, and from where.
+    # The pass that ran last: the next one may go on from where it ended.
     _last: Merge | None = None
 
-    def _prepare(self, workers: int, credit: int, start_method: str | None, timeout: float | None) -> None:
-        self._workers = int(workers)
-        self._credit = credit
+    def __init__(self, workers: int, credit: int, start_method: str | None, timeout: float | None) -> None:
         self.start_method = start_method
         self.timeout = timeout
+        self._workers = int(workers)
+        self._credit = int(credit)
+        self._pool()  # checks the rest
+
+    def _pool(self) -> Pool:
+        return Pool(
+            ReplicaTask(self._make), self._workers, kind=self._kind, stage=repr(self), start_method=self.start_method,
+            timeout=self.timeout,
+        )  # fmt: skip
+
+    @property
+    def _make(self) -> Callable[[], DataFlow]:
+        """The function that returns a replica."""
+        raise NotImplementedError
 
     def _replica(self) -> DataFlow:
-        """Return the flow that runs in the workers, or one like it."""
+        """Return a flow like those in the workers."""
         raise NotImplementedError
 
-    def _task(self) -> ReplicaTask:
-        raise NotImplementedError
-
-    def _complete_reset(self, stamp: int) -> None:
-        self._last = None
-        self._ready_lines().user = None
-        super()._complete_reset(stamp)
-
-    def close(self) -> None:
-        super().close()
-        self._dismiss()
-
-    def _ready_lines(self) -> Lines:
-        """Return the workers, started if they are not there."""
+    def _ready(self) -> Lines:
+        """Return the workers, started unless they run."""
         if self._lines is None or self._lines.pid != os.getpid():
-            pool = Pool(
-                self._task(), self._workers, kind=self._kind, stage=repr(self), start_method=self.start_method,
-                timeout=self.timeout,
-            )  # fmt: skip
-            pool.start()
-            self._lines = Lines(pool, self._workers, self._credit)
+            self._lines = Lines(self._started(self._pool()), self._credit)
         return self._lines
+
+    def _started(self, pool: Pool) -> Pool:
+        pool.start()
+        return pool
 
     def _dismiss(self) -> None:
         """End the workers."""
         if self._lines is not None:
             self._lines.pool.close()
             self._lines = None
+
+    def _complete_reset(self, stamp: int) -> None:
+        self._last = None
+        self._ready().reset()
+        super()._complete_reset(stamp)
+
+    def close(self) -> None:
+        super().close()
+        self._dismiss()
 
     def _walk(self, at: Place, run: Run) -> Walk:
         merge = Merge(self, at, run)

@@ -1,0 +1,220 @@
+"""What makes a new process a worker, and what it does before it leaves.
+
+    run_forked (a copy of the parent) --+
+                                        +--> settle --> serve: Task.run between channel and channel --> leave
+    spawned.main (a new interpreter) ---+
+
+A worker ignores Ctrl-C, which is for the caller only, dies of SIGTERM, and dies with its parent. It never runs the
+clean-up of what it inherited: the objects of the parent are frozen, and it leaves through ``os._exit``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import glob
+import os
+import pickle
+import random
+import signal
+import sys
+import threading
+import traceback
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from ..errors import WorkerError
+from ..utils.remote_error import pack
+from ..utils.rng import default_seed
+from .channel import End, Far
+from .crew import Kind
+from .frames import Frame, encode
+from .task import Context, Task
+from .worker import HungUp, work
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing of this runs
+    pass
+
+if TYPE_CHECKING:
+    from .launcher import Bond
+
+# A worker that gets it writes its Python stacks, also while C code holds the GIL, and dies of it.
+DUMP = getattr(signal, "SIGRTMAX", signal.SIGTERM)
+PR_SET_PDEATHSIG = 1
+F_SETSIG = 10
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+# Libraries that start threads of their own read these; a worker is one thread among many already.
+ONE_THREAD = {
+    name: "1" for name in
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+}  # fmt: skip
+
+_libc: Any = ctypes.CDLL(None) if os.name == "posix" else None
+
+
+class InheritedFd:
+    """A descriptor that multiprocessing finds again in a spawned process, under the number it had."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def detach(self) -> int:
+        return self.fd
+
+
+def run_forked(task: Task, context: Context, end: End, bond: Bond, mask: Collection[int]) -> NoReturn:
+    """Be a worker in a copy of the parent; the frames below this one are never returned to."""
+    code = 1
+    try:
+        settle(bond, mask)
+        gc.freeze()
+        _stop_reading_stdin()
+        _forget_processes_of_parent()
+        os.environ.update(environment())
+        code = serve(task, context, end.open())
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        leave(code)
+
+
+def settle(bond: Bond, mask: Collection[int]) -> None:
+    """Set the signals of a worker, and tie it to its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(DUMP, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    if bond.life is not None:
+        fcntl.fcntl(bond.life, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(bond.life, F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(bond.life, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    elif sys.platform == "linux":
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != bond.parent:  # it was gone before
+        os._exit(1)
+    faulthandler.enable(bond.stacks)
+    faulthandler.register(DUMP, bond.stacks, chain=True)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def serve(task: Task, context: Context, channel: Far) -> int:
+    """Run the task between its inbox and the pool, and return the exit code."""
+    one_thread_each()
+    keep_freed_memory()
+    reseed(context)
+    try:
+        work(task, _inbox(channel, context), context, _outlet(task, channel))
+        channel.finish()
+    except HungUp:
+        pass
+    except SystemExit as leaving:
+        return _exit_code(leaving)
+    return 0
+
+
+def _inbox(channel: Far, context: Context) -> Iterator[Any]:
+    while (frame := channel.receive()) is not None:
+        try:
+            message = [pickle.loads(frame.data, buffers=frame.arrays)]
+        except Exception as error:
+            raise WorkerError(
+                f"a message to worker {context.worker} of {context.stage} cannot be unpickled there: "
+                f"{type(error).__name__}: {error}",
+                stage=context.stage, worker=context.worker, pid=os.getpid(),
+            ) from error  # fmt: skip
+        del frame  # nothing of a message stays here while the task has it
+        yield message.pop()
+
+
+def _outlet(task: Task, channel: Far) -> Callable[[Kind, Any], None]:
+    def emit(kind: Kind, payload: Any) -> None:
+        if kind is Kind.MESSAGE:
+            channel.send(encode(task, payload))
+        else:
+            channel.send(Frame(kind, pack(payload) if kind is Kind.ERROR else b""))
+
+    return emit
+
+
+def _exit_code(leaving: SystemExit) -> int:
+    """Do what the interpreter does with the argument of ``sys.exit``."""
+    if leaving.code is None or isinstance(leaving.code, int):
+        return (leaving.code or 0) & 0xFF
+    print(leaving.code, file=sys.stderr)  # noqa: T201  # as the interpreter does
+    return 1
+
+
+def leave(code: int) -> NoReturn:
+    """Wait for threads and queues that the task has started, flush, and go."""
+    util = sys.modules.get("multiprocessing.util")
+    for step in (threading._shutdown, util and util._exit_function, flush):  # type: ignore[attr-defined]
+        try:
+            if step is not None:
+                step()
+        except BaseException:
+            traceback.print_exc()
+    os._exit(code)
+
+
+def flush() -> None:
+    """Write out what the standard streams still hold."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # None, closed, or nobody reads it
+            stream.flush()
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a worker."""
+    return {**ONE_THREAD, **os.environ}
+
+
+def one_thread_each() -> None:
+    """Stop libraries that are loaded already from starting threads: the workers fill the processors."""
+    if (cv2 := sys.modules.get("cv2")) is not None:
+        cv2.setNumThreads(0)  # 1 would join threads that a forked child does not have
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+    for path in glob.glob(os.path.join(os.path.dirname(np.__file__) + ".libs", "*openblas*")):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_NOW).scipy_openblas_set_num_threads64_(1)
+
+
+def keep_freed_memory() -> None:
+    """Have malloc keep what is freed: the first touch of a new page costs more than copying one."""
+    with contextlib.suppress(AttributeError):  # only glibc has it
+        _libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
+        _libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
+
+
+def reseed(context: Context) -> None:
+    """Give the global generators of this worker streams of their own; forked ones would all be the parent's."""
+    key = (zlib.crc32(context.stage.encode()), context.worker)
+    sequence = np.random.SeedSequence(default_seed(), spawn_key=key)
+    random.seed(sequence.generate_state(4).tobytes())
+    np.random.seed(sequence.generate_state(4))
+
+
+def _stop_reading_stdin() -> None:
+    """Leave the terminal to the parent."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        if sys.stdin.fileno() == 0:
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            os.close(null)
+            sys.stdin = open(0, closefd=False)  # noqa: SIM115  # it replaces the parent's
+
+
+def _forget_processes_of_parent() -> None:
+    """Make the state of multiprocessing that of a new process, as its own children do."""
+    if (process := sys.modules.get("multiprocessing.process")) is not None:
+        process._children = set()  # type: ignore[attr-defined]
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
