@@ -28,7 +28,7 @@ peers = Table(
     form=",.3f",
     versus={"fused": "of the limit", "tensorpack_chain": "x tensorpack"},
 )
-prices = Table("chain price", unit="ns/datapoint", versus={"limit": "of the limit"}, steps=True, form=",.0f")
+prices = Table("chain price", unit="ns/datapoint", versus={"limit": "x the limit"}, steps=True, form=",.0f")
 
 
 def numbers(size: int = N) -> list[list[int]]:

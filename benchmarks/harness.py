@@ -12,7 +12,7 @@ A script describes its tables and hands them to ``main``::
         main([table])
 
 In each round every contender runs once (A B C A B C ...), so that what disturbs the machine for a while disturbs all
-of them. A figure is the median over the rounds; a ratio is the median of the ratios within each round.
+of them. A figure is the median over the rounds; ratios and differences are taken within a round.
 """
 
 from __future__ import annotations
@@ -78,23 +78,24 @@ class Table:
         figures = {key: results[key] for key in self.rows if all("value" in one for one in results.get(key, [{}]))}
         extras = list(dict.fromkeys(name for runs in figures.values() for name in runs[0] if name != "value"))
         steps = ["more than the row above"] * self.steps
-        heads = ["", self.unit, "min..max", *steps, *self.versus.values(), *extras]
+        heads = ["contender", self.unit, "min..max", *steps, *self.versus.values(), *extras]
         lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
-        above: float | None = None
+        above: list[Result] = []
         for key, (label, _) in self.rows.items():
             if key in figures:
                 lines.append([label, *self._cells(figures[key], figures, above), *_extra(figures[key], extras)])
-                above = median(one["value"] for one in figures[key])
+                above = figures[key]
             elif key in results:
                 lines.append([label, failure(results[key]), *[""] * (len(heads) - 2)])
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
-    def _cells(self, runs: list[Result], figures: Mapping[str, list[Result]], above: float | None) -> Iterator[str]:
+    def _cells(self, runs: list[Result], figures: Mapping[str, list[Result]], above: list[Result]) -> Iterator[str]:
         values = [one["value"] for one in runs]
         yield f"{median(values):{self.form}}"
         yield f"{min(values):{self.form}}..{max(values):{self.form}}"
         if self.steps:
-            yield "" if above is None else f"{median(values) - above:+{self.form}}"
+            more = [value - one["value"] for value, one in zip(values, above, strict=False)]
+            yield f"{median(more):+{self.form}}" if more else ""
         for other in self.versus:
             ratios = [value / one["value"] for value, one in zip(values, figures.get(other, ()), strict=False)]
             yield f"{median(ratios):.2f}" if ratios else ""

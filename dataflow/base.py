@@ -67,7 +67,7 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
     _latest: Log | None = None
     _pass: weakref.ref[Pass] | None = None
     _root_seed: int | None = None
-    _holder: tuple[weakref.ref[Exclusive], Run] | None = None
+    _holder: tuple[weakref.ref[Exclusive], weakref.ref[Run]] | None = None
     _reset_stamp: int = 0
     _reset_pid: int = 0
 

@@ -118,7 +118,7 @@ class Run:
     def release(self) -> None:
         """Free the flows that a pass of this run holds for itself."""
         for flow in self.flows:
-            if flow._holder is not None and flow._holder[1] is self:
+            if flow._holder is not None and flow._holder[1]() is self:
                 flow._holder = None
 
 
@@ -286,7 +286,8 @@ class _Door:
                 f"{self.flow!r} is already being iterated, and two passes of it cannot run at once. End the other "
                 "pass first: finish it, drop its iterator, or call df.close(); or make a second flow."
             )
-        self.flow._holder = (self.me, self.run)
+        # Both weakly: the run refers to the flow, which must go with its last reference, and its workers with it.
+        self.flow._holder = (self.me, weakref.ref(self.run))
         raise StopIteration
 
     def leave(self) -> Iterator[Any]:

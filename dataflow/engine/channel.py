@@ -46,7 +46,7 @@ class Near(Protocol):
         """True while something is left to be sent."""
 
     def send(self, frame: Frame) -> None: ...
-    def flush(self) -> None: ...
+    def flush(self) -> bool: ...
     def receive(self) -> list[Frame]: ...
     def taken(self) -> None: ...
     def close(self) -> None: ...
@@ -67,6 +67,16 @@ class End(Protocol):
 
     def recipe(self) -> tuple[Any, ...]: ...
     def open(self) -> Far: ...
+
+
+class Wire(Protocol):
+    """Makes the channels of one pool."""
+
+    def poll(self) -> Any: ...
+    def pair(self, worker: int) -> tuple[Near, End]: ...
+    def launched(self) -> None: ...
+    def connected(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class SocketNear:
@@ -94,8 +104,10 @@ class SocketNear:
         if parts:
             self._outbox.append(b"".join(parts))
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
+        """Send what the socket takes; True if nothing is left."""
         self._outbox = deque(self._write(list(self._outbox)))
+        return not self._outbox
 
     def _write(self, parts: list[Bytes]) -> list[Bytes]:
         """Return what the socket did not take."""
@@ -181,6 +193,9 @@ class SocketWire:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
         register(near)
         return SocketNear(near), SocketEnd(far.detach())
+
+    def launched(self) -> None:
+        """Hear that every worker has been started."""
 
     def connected(self) -> None:
         """Hear that every worker is up."""

@@ -37,10 +37,8 @@ from .frames import Frame, encode
 from .task import Context, Task
 from .worker import HungUp, work
 
-try:
+with contextlib.suppress(ImportError):  # Windows has none, and none of this runs there
     import fcntl
-except ImportError:  # Windows, where nothing of this runs
-    pass
 
 if TYPE_CHECKING:
     from .launcher import Bond
@@ -52,8 +50,8 @@ F_SETSIG = 10
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 # Libraries that start threads of their own read these; a worker is one thread among many already.
 ONE_THREAD = {
-    name: "1" for name in
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMEXPR_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
 }  # fmt: skip
 
 _libc: Any = ctypes.CDLL(None) if os.name == "posix" else None
@@ -71,16 +69,25 @@ class InheritedFd:
 
 def run_forked(task: Task, context: Context, end: End, bond: Bond, mask: Collection[int]) -> NoReturn:
     """Be a worker in a copy of the parent; the frames below this one are never returned to."""
-    code = 1
-    try:
+
+    def be_worker() -> int:
         settle(bond, mask)
         gc.freeze()
         _stop_reading_stdin()
         _forget_processes_of_parent()
         os.environ.update(environment())
-        code = serve(task, context, end.open())
+        return serve(task, context, end.open())
+
+    live(bond, be_worker)
+
+
+def live(bond: Bond, be_worker: Callable[[], int]) -> NoReturn:
+    """Be a worker and leave. What fails outside of its task becomes its last words, which its parent reads."""
+    code = 1
+    try:
+        code = be_worker()
     except BaseException:
-        traceback.print_exc()
+        os.write(bond.stacks, traceback.format_exc().encode(errors="replace"))
     finally:
         leave(code)
 
@@ -153,7 +160,7 @@ def _exit_code(leaving: SystemExit) -> int:
 
 def leave(code: int) -> NoReturn:
     """Wait for threads and queues that the task has started, flush, and go."""
-    util = sys.modules.get("multiprocessing.util")
+    util: Any = sys.modules.get("multiprocessing.util")
     for step in (threading._shutdown, util and util._exit_function, flush):  # type: ignore[attr-defined]
         try:
             if step is not None:

@@ -72,4 +72,4 @@ class Crew(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """End every worker and free everything; harmless when repeated, and in a forked child of the caller."""
+        """End every worker and free everything; harmless when repeated."""

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import mmap
 import os
 import pickle
 import signal
@@ -107,19 +106,16 @@ class Process:
             else:
                 os.kill(self.pid, number)
 
-    def reap(self, block: bool = True) -> bool:
-        """Collect the exit code of a process that has ended, and free what was held for it."""
+    def reap(self) -> None:
+        """Collect the exit code, once the process has ended, and free what was held for it."""
         if not self.reaped:
             with contextlib.suppress(ChildProcessError):  # somebody else has collected it
-                pid, status = os.waitpid(self.pid, 0 if block else os.WNOHANG)
-                if pid == 0:
-                    return False
+                _, status = os.waitpid(self.pid, 0)
                 self.exitcode = os.waitstatus_to_exitcode(status)
             self.reaped = True
         self.sentinel.close()
         if self._life is not None:
             self._life.close()
-        return True
 
 
 class Forker:
@@ -248,14 +244,14 @@ class _Courier:
     def pack(self, task: Task) -> bytes:
         context = sys.modules.get("multiprocessing.context")
         if context is not None:
-            context.set_spawning_popen(self)  # type: ignore[attr-defined]
+            context.set_spawning_popen(self)
         try:
             return pickling.travel(task, main_by_value=True)
         except Exception as error:
             raise TypeError(pickling.explain([("task", task)], error)) from error
         finally:
             if context is not None:
-                context.set_spawning_popen(None)  # type: ignore[attr-defined]
+                context.set_spawning_popen(None)
 
     def duplicate_for_child(self, fd: int) -> int:
         self.inherited.append(fd)

@@ -111,7 +111,7 @@ class Pool:
             return
         crew = self._hire()
         self._crew, self._pid = crew, os.getpid()
-        self._end = weakref.finalize(self, crew.stop)  # also when it is dropped, and at exit
+        self._end = weakref.finalize(self, _stop, crew, self._pid)  # also when it is dropped, and at exit
         try:
             crew.start()
         except BaseException:
@@ -130,7 +130,10 @@ class Pool:
             TypeError: if it cannot be pickled; the message names the place inside the datapoint.
             UsageError: if the pool is not running.
         """
-        size = self._running().send(worker, message)
+        crew = self._running()
+        if self._busy:
+            raise UsageError(f"{self.stage} is waiting in another thread; a pool has one consumer")
+        size = crew.send(worker, message)
         if not self._sent[worker]:
             self._heard[worker] = self._waited  # it had no work until now
         self._fed = True
@@ -149,7 +152,7 @@ class Pool:
         """
         crew = self._running()
         if self._busy:
-            raise UsageError(f"{self.stage} is being received from in another thread; a pool has one consumer")
+            raise UsageError(f"{self.stage} is waiting in another thread; a pool has one consumer")
         self._busy = True
         try:
             while True:
@@ -185,7 +188,7 @@ class Pool:
         """End the workers and free everything that the pool holds, within a second; harmless when repeated."""
         if self._crew is None:
             self._closed = True
-        elif self._pid == os.getpid():  # a forked child of ours has no part in it
+        elif self._pid == os.getpid():
             self._closed = True
             self._end()
 
@@ -309,3 +312,9 @@ class Pool:
             if self._limit(worker) <= 0:
                 samples, context, pid = self._in_flight(worker), crew.contexts[worker], crew.pid(worker)
                 raise failures.stuck(context, pid, self.timeout, crew.give_up(worker), samples)
+
+
+def _stop(crew: Crew, pid: int) -> None:
+    """Stop ``crew``, unless this is a forked child of the process that it works for."""
+    if pid == os.getpid():
+        crew.stop()

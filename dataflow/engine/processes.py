@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 
 from ..errors import WorkerError
 from ..utils.remote_error import unpack
-from .channel import Near, Poll, SocketWire
+from .channel import Near, Poll, SocketWire, Wire
 from .child import DUMP
 from .crew import Crew, Death, Event, Kind
 from .descriptors import Descriptor
@@ -58,33 +58,33 @@ class ProcessCrew(Crew):
         super().__init__(task, workers, stage)
         self._over_zmq = over_zmq
         self._asked = start_method
-        self._pid = os.getpid()
         self._by_value = False
-        self._wire: SocketWire | ZmqWire | None = None
+        self._wire: Wire | None = None
         self._stacks: Descriptor | None = None
         self._stacks_read = 0
+        self._keys: dict[Any, tuple[int, bool]] = {}
         self._channels: list[Near] = []
         self._processes: list[Process] = []
         self._said_last: set[int] = set()  # have sent END or ERROR
-        self._starting = workers
+        self._ready: set[int] = set()
         self._waiting: int | None = None  # the thread that is inside of `wait`
 
     def start(self) -> None:
         started = 0
         try:
             self._stacks = memory_file("dataflow-stacks")
-            self._wire = ZmqWire() if self._over_zmq else SocketWire()
-            self._poll = self._wire.poll()
-            self._keys: dict[Any, tuple[int, bool]] = {}
+            wire: Wire = ZmqWire() if self._over_zmq else SocketWire()
+            self._wire, self._poll = wire, wire.poll()
             launcher = self._launcher(self._stacks)
             with contextlib.closing(launcher):
                 for context in self.contexts:
-                    near, end = self._wire.pair(context.worker)
+                    near, end = wire.pair(context.worker)
                     self._channels.append(near)
                     with contextlib.closing(end.descriptor), signals_held() as mask:
                         # Ctrl-C finds this worker either not there or on record.
                         self._processes.append(launcher.start(context, end, mask))
                     started += 1
+            wire.launched()
         except OSError as error:
             self._refuse(error, started)
         for worker, (near, process) in enumerate(zip(self._channels, self._processes, strict=True)):
@@ -136,9 +136,7 @@ class ProcessCrew(Crew):
         for key in keys:
             worker, is_channel = self._keys[key]
             heard.add(worker)
-            if not is_channel:
-                gone.add(worker)
-            elif not self._listen(worker):
+            if not is_channel or not self._listen(worker):
                 gone.add(worker)
         for worker in gone:
             self._bury(worker)
@@ -147,10 +145,8 @@ class ProcessCrew(Crew):
     def _listen(self, worker: int) -> bool:
         """Take what is there from a worker; False if there will be no more, and it said no last word."""
         channel = self._channels[worker]
-        if channel.waiting:
-            channel.flush()
-            if not channel.waiting:
-                self._poll.watch(channel.key)
+        if channel.waiting and channel.flush():
+            self._poll.watch(channel.key)
         for frame in channel.receive():
             self._hear(worker, frame)
         if channel.ended:
@@ -159,8 +155,8 @@ class ProcessCrew(Crew):
 
     def _hear(self, worker: int, frame: Frame) -> None:
         if frame.kind is Kind.READY:
-            self._starting -= 1
-            if not self._starting and self._wire is not None:
+            self._ready.add(worker)
+            if len(self._ready) == len(self._channels) and self._wire is not None:
                 self._wire.connected()
         elif frame.kind is not Kind.MESSAGE:
             self._said_last.add(worker)
@@ -205,11 +201,9 @@ class ProcessCrew(Crew):
             return ""
         data = os.pread(self._stacks.fileno(), 1 << 20, self._stacks_read)
         self._stacks_read += len(data)
-        return data.decode(errors="replace")
+        return _own_frames(data.decode(errors="replace"))
 
     def stop(self) -> None:
-        if os.getpid() != self._pid:
-            return
         self.stopped = True
         with signals_held():
             try:
@@ -217,12 +211,21 @@ class ProcessCrew(Crew):
             finally:
                 self._clear()
 
+    def _is_mine(self) -> bool:
+        """Say whether this thread may close the channels: no other one is inside a poll of them."""
+        return self._waiting in (None, threading.get_ident())
+
     def _dismiss(self) -> None:
         """Have every worker leave, or kill it."""
-        if self._waiting in (None, threading.get_ident()):
+        if self._is_mine():
+            for worker, process in enumerate(self._processes):
+                if worker not in self._ready:
+                    self._listen(worker)
+                if worker not in self._ready:  # it has done nothing yet, and may be busy with that for long
+                    process.send(signal.SIGKILL)
             for channel in self._channels:
                 channel.close()
-        else:  # the poll of another thread is using them; it will wake when the workers are gone
+        else:  # it will wake when the workers are gone, and then free the channels
             for process in self._processes:
                 process.send(signal.SIGTERM)
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -236,13 +239,24 @@ class ProcessCrew(Crew):
         for process in self._processes:
             process.send(signal.SIGKILL)  # it has no effect on one that has ended
             process.reap()
-        if self._waiting in (None, threading.get_ident()):
+        if self._is_mine():
             for channel in self._channels:
                 channel.close()
             if self._wire is not None:
                 self._wire.close()
         if self._stacks is not None:
             self._stacks.close()
+
+
+def _own_frames(stacks: str) -> str:
+    """Leave out the frames of the parent that a forked worker stands on."""
+    kept, below = [], False
+    for line in stacks.splitlines(keepends=True):
+        below = below and line.startswith("  ")
+        if not below:
+            kept.append(line)
+        below = below or line.endswith(" in run_forked\n")
+    return "".join(kept)
 
 
 def _ended(processes: list[Process], timeout: float) -> bool:

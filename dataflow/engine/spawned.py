@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import pickle
 import sys
-import traceback
 from collections.abc import Collection, Iterator
 from multiprocessing import process, resource_tracker
 from typing import Any, NoReturn
@@ -31,30 +30,32 @@ class _Unloadable(Task):
         raise self.error
 
 
-def main(boot: mmap.mmap, worker: int, recipe: tuple[Any, ...], bond: tuple[Any, ...], mask: Collection[int]) -> NoReturn:
+def main(
+    boot: mmap.mmap, worker: int, recipe: tuple[Any, ...], bond: tuple[Any, ...], mask: Collection[int]
+) -> NoReturn:
     """Be worker number ``worker``; ``boot`` stands behind sys.path, which has been read."""
-    code = 1
-    try:
-        child.settle(launcher.Bond(*bond), mask)
+    tie = launcher.Bond(*bond)
+
+    def be_worker() -> int:
+        child.settle(tie, mask)
         settings = pickle.load(boot)
         sys.argv[:] = settings["argv"]
         pickling.be_guest()
         set_seed(settings["seed"])
         launcher.set_start_method(settings["start_method"])
         context = Context(worker, settings["workers"], settings["stage"])
-        code = child.serve(_load(boot, settings), context, FAR[recipe[0]](*recipe[1:]))
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        child.leave(code)
+        return child.serve(_load(boot, settings), context, FAR[recipe[0]](*recipe[1:]))
+
+    child.live(tie, be_worker)
 
 
 def _load(boot: mmap.mmap, settings: dict[str, Any]) -> Task:
     me: Any = process.current_process()
+    tracker: Any = resource_tracker._resource_tracker
     if "authkey" in settings:
         me.authkey = settings["authkey"]
     if "tracker" in settings:
-        resource_tracker._resource_tracker._fd = settings["tracker"]
+        tracker._fd = settings["tracker"]
     me._inheriting = True  # proxies of managers ask
     try:
         task: Task = pickle.load(boot)

@@ -11,7 +11,7 @@ from .task import Context, Task
 Emit = Callable[[Kind, Any], None]
 
 
-class HungUp(BaseException):  # noqa: N818  # no error: the pool was closed
+class HungUp(BaseException):  # it is no error
     """Nobody listens to this worker any more. No task can mistake it for an error of its own."""
 
 

@@ -40,8 +40,8 @@ from .worker import HungUp
 HIGH_WATER = 4
 # Messages taken before the other workers have their turn.
 ROUND = 64
-# A socket's address is kept in 108 bytes.
-LONGEST = 90
+# A socket's path can have 107 bytes; what we add to that of a folder are "/dataflow-12345678/1234".
+LONGEST = 107 - 24
 FOLDERS = ("DATAFLOW_PIPEDIR", "TENSORPACK_PIPEDIR")
 
 
@@ -52,6 +52,8 @@ class ZmqWire:
         self._zmq = _zmq()
         self._folder = _private_folder()
         self._near: list[ZmqNear] = []
+        # ZeroMQ opens a descriptor when a worker connects, and waits for ever where it cannot: be sure that it can.
+        self._spare: list[Descriptor] = []
         with _os_errors():
             self._context = self._zmq.Context()
 
@@ -61,17 +63,22 @@ class ZmqWire:
     def pair(self, worker: int) -> tuple[ZmqNear, ZmqEnd]:
         address = b"ipc://" + os.fsencode(os.path.join(self._folder, str(worker)))
         reader, writer = pipe()
+        self._spare.append(Descriptor(os.dup(writer.fileno())))
         with _os_errors():
             near = ZmqNear(_socket(self._context), writer)
             self._near.append(near)
             near.key.bind(address)
         return near, ZmqEnd(address, reader)
 
+    def launched(self) -> None:
+        self._spare.clear()
+
     def connected(self) -> None:
         """Remove the folder: every worker has found its socket in it."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def close(self) -> None:
+        self.launched()
         self.connected()
         if not self._context.closed:
             for near in self._near:
@@ -98,9 +105,10 @@ class ZmqNear:
         if self._outbox or not _send(self.key, parts):
             self._outbox.append([bytes(part) for part in parts])
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
         while self._outbox and _send(self.key, self._outbox[0]):
             self._outbox.popleft()
+        return not self._outbox
 
     def receive(self) -> list[Frame]:
         frames: list[Frame] = []
@@ -229,9 +237,9 @@ def _private_folder() -> str:
     """Make a folder that only this user can enter, with a path short enough for a socket."""
     asked = next((os.environ[name] for name in FOLDERS if os.environ.get(name)), None)
     parent = asked or tempfile.gettempdir()
-    if len(os.fsencode(parent)) > LONGEST - 20:
+    if len(os.fsencode(parent)) > LONGEST:
         if asked:
-            raise UsageError(f"the path of sockets can have {LONGEST} bytes, so this folder is too deep: {asked!r}")
+            raise UsageError(f"the folder of the sockets has a path of more than {LONGEST} bytes: {asked!r}")
         parent = "/tmp"
     return tempfile.mkdtemp(prefix="dataflow-", dir=parent)
 

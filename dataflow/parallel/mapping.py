@@ -14,8 +14,8 @@ The life of one datapoint:
 
 1.  ``Feed.read`` notes the place of ``ds``, reads the datapoint and gives it its number: n = 1, 2, ... in its pass.
 2.  With others it makes a frame: as many as are a millisecond of work, fewer where ``ds`` is slow.
-3.  ``Dispatch`` sends the frame to the worker with the shortest queue. A queue holds two frames at first, and more when
-    the workers were idle before the consumer came back; all together hold ``buffer_size`` datapoints at most.
+3.  ``Dispatch`` sends the frame to the worker with the shortest queue. A queue holds two frames at first, and more if
+    the worker was idle before the consumer came back; all together hold ``buffer_size`` datapoints at most.
 4.  The worker calls the function, with the generator of sample n if it draws, and answers the frame.
 5.  ``Dispatch`` keeps the answer until its turn comes: that of the oldest frame if ordered, else that of any.
 6.  The consumer receives it. Its frame is forgotten when the whole of it is delivered.
@@ -120,7 +120,7 @@ class Queues:
         self.limit = 1  # datapoints in the next frame
         self._most = min(MOST, max(1, buffer_size // (DEPTH * pool.workers)))
         self._deepest = buffer_size
-        self._depth = DEPTH
+        self._depths = [DEPTH] * pool.workers
         self._frames: list[deque[tuple[Frame, int]]] = [deque() for _ in range(pool.workers)]
 
     def begin(self) -> int:
@@ -129,15 +129,16 @@ class Queues:
         return self.stream
 
     def free(self) -> int | None:
-        """Return the worker that has least in hand, unless all have enough."""
+        """Return the worker that has least in hand, of those that have not enough; None if all have."""
         lengths = [*map(len, self._frames)]
-        least = min(lengths)
-        return None if least >= self._depth or self.pool.full else lengths.index(least)
+        free = [worker for worker, depth in enumerate(self._depths) if lengths[worker] < depth]
+        return min(free, key=lengths.__getitem__) if free and not self.pool.full else None
 
     def idle(self) -> None:
-        """Make the queues longer if a worker had nothing left to do: they must last until the consumer comes back."""
-        if not all(self._frames):
-            self._depth = min(2 * self._depth, self._deepest)
+        """Make the queues longer of workers that have nothing left: theirs must last until the consumer comes back."""
+        for worker, frames in enumerate(self._frames):
+            if not frames:
+                self._depths[worker] = min(2 * self._depths[worker], self._deepest)
 
     def send(self, worker: int, frame: Frame, message: Any) -> None:
         """Send a frame to a worker, without waiting."""
@@ -259,6 +260,7 @@ class Dispatch:
             # More is sent than is delivered, but a slow flow does not hold up what is there.
             if (due is None or fed < 2) and self._feed_one():
                 fed += 1
+                self._collect(block=False)
             elif due is not None:
                 self._answered.remove(due)
                 return due

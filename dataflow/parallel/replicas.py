@@ -160,6 +160,7 @@ class Lines:
         self._frames: deque[tuple[int, Rows]] = deque()
         self._limits: list[int] = []
         self._free: list[int] = []
+        self._broken: Exception | None = None  # raised when all that came before it is delivered
 
     def reset(self) -> None:
         """Reset the replicas, unless they have not run since they were."""
@@ -180,6 +181,8 @@ class Lines:
         """Return the next frame and its worker, cut to ``most`` datapoints; ask for as many more."""
         self._collect(block=False)
         while not self._frames:
+            if self._broken:
+                raise self._broken
             self._collect(block=True)
         worker, frame = self._frames.popleft()
         if most is not None and len(frame.rows) > most:
@@ -192,24 +195,27 @@ class Lines:
     def _ask(self, worker: int, start: Start | None = None) -> None:
         """Ask a worker for as much as it may be ahead, in frames that suit its speed."""
         limit = self._limits[worker]
-        while self._free[worker] >= limit and (start is not None or not self.pool.full):
+        while self._free[worker] >= limit and not self._broken:
             self.pool.send(worker, (limit, start))
             self._asked[worker].append((limit, self.stream))
             self._free[worker] -= limit
             start = None
 
     def _collect(self, block: bool) -> None:
-        message = self.pool.receive(block)
-        while message is not None:
-            worker, frame = message
-            limit, stream = self._asked[worker].popleft()
-            if stream == self.stream:
-                count = len(frame.rows)
-                self._frames.append((worker, frame))
-                self._free[worker] += limit - count
-                self._limits[worker] = min(2 * limit, self._most) if count == limit else max(1, count)
-                self._ask(worker)
-            message = self.pool.receive(block=False)
+        """Take in frames, after a wait for at least one if ``block``, and ask for what they leave free."""
+        try:
+            while not self._broken and (message := self.pool.receive(block)) is not None:
+                worker, frame = message
+                limit, stream = self._asked[worker].popleft()
+                if stream == self.stream:
+                    count = len(frame.rows)
+                    self._frames.append((worker, frame))
+                    self._free[worker] += limit - count
+                    self._limits[worker] = min(2 * limit, self._most) if count == limit else max(1, count)
+                    self._ask(worker)
+                block = False
+        except Exception as error:
+            self._broken = error
 
 
 class Merge:

@@ -39,8 +39,8 @@ class MultiThreadRunner(Runner):
     thread cannot be killed: one that hangs is left behind by ``close``.
 
     Args:
-        get_df: returns a new flow at each call. It is called once in each thread; and once here if the length is asked
-            for before the threads run.
+        get_df: returns a new flow at each call. It is called once in each thread, and once here if something
+            is asked about the flow before the threads run, such as its length.
         num_prefetch: datapoints that all threads together are ahead, but at least one each.
         num_thread: how many threads.
         timeout: seconds that a thread may take for a datapoint; None is for ever.
@@ -69,6 +69,9 @@ class MultiThreadRunner(Runner):
 
     def __len__(self) -> int:
         return len(self._replica())
+
+    def _children(self) -> list[DataFlow]:
+        return [self._replica()]
 
     def _replica(self) -> DataFlow:
         """Return the flow of thread 0, or, before it runs, one like it."""
