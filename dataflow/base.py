@@ -77,6 +77,8 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
     _random: bool = False
     # True: a pass starts where the one before has left something (a cache, a buffer, a kept iterator).
     _carries: bool = False
+    # True: the order of a pass is not always the same, so that it cannot be found again by counting.
+    _unordered: bool = False
     # True: what is below runs in workers; it is numbered with the graph, and neither reset nor closed here.
     _remote: bool = False
 

@@ -14,8 +14,8 @@ The life of one pass:
 2.  Flows that this process has not reset yet are reset; a state that was loaded says where to start.
 3.  ``walk(flow, at, run)`` goes down the graph. Each flow returns an iterator and a function ``place``, which says in
     a small JSON-able dict where ``walk`` must start to continue behind the datapoint delivered last.
-4.  The Log delivers, and notes the place every ROUND datapoints or so: after an error it is from there, and not from what
-    was read ahead, that the position is told.
+4.  The Log delivers, and notes the place every ROUND datapoints or so. After an error the position is told from there,
+    and not from what was read ahead; where workers decide the order, and nothing can be counted, it is asked once more.
 5.  The pass ends, fails or is dropped: the Log freezes its last state and lets go of everything else.
 """
 
@@ -36,6 +36,7 @@ import numpy as np
 
 from .errors import UsageError
 from .utils.rng import KeyedGenerator, random_state
+from .utils.tally import tally
 
 if TYPE_CHECKING:
     from .base import DataFlow
@@ -195,15 +196,15 @@ class Log:
 
     def rows(self) -> Iterator[Any]:
         """Yield the pass; the only Python frame between a flow's iterator and the consumer."""
-        n, every, mark, last = 0, ROUND, self._place(), time.perf_counter()
+        it, given = tally(self._it)
+        noted, every, mark, last = 0, ROUND, self._place(), time.perf_counter()
         try:
             while True:
-                for n, dp in enumerate(islice(self._it, every), 1):  # noqa: B007  # n is read after the loop
-                    yield dp
-                if n < every:
+                yield from islice(it, every)
+                if given() < noted + every:
                     break
                 start = time.perf_counter()
-                mark, n = self._place(), 0
+                noted, mark = given(), self._place()
                 if time.perf_counter() - start > 0.01 * (start - last):
                     every *= 2
                 last = start
@@ -211,8 +212,12 @@ class Log:
             self.finish()
             raise
         except BaseException:
-            self._run.release()
-            self._freeze(at=mark, skip=n, done=False)
+            run = self._run
+            run.release()
+            if any(flow._unordered for flow in run.flows):
+                self._freeze(at=self._place(), done=False)
+            else:
+                self._freeze(at=mark, skip=given() - noted, done=False)
             raise
         self.finish(done=True)
 

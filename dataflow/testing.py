@@ -325,9 +325,7 @@ def _left_behind() -> tuple[int, int]:
 
 def _scribble(dp: Any) -> None:
     """Change everything in a datapoint that its consumer may change."""
-    if isinstance(dp, list):
-        dp.clear()
-    elif isinstance(dp, dict):
+    if isinstance(dp, list | dict):
         dp.clear()
 
 

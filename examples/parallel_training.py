@@ -16,7 +16,7 @@ BATCH = 16
 def prepare(dp, rng):
     """Return [image, label]; the loop stands for work in Python, of which one process can do only so much."""
     image, label = dp
-    for _ in range(40):
+    for _ in range(100):
         y, x = rng.integers(32, size=2)
         image = np.roll(image, (int(y), int(x)), axis=(0, 1))
     return [image, label]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable
@@ -45,6 +46,12 @@ class Crew(ABC):
         self.contexts = [Context(worker, workers, stage) for worker in range(workers)]
         self.events: deque[Event] = deque()
         self.stopped = False
+        # The thread that is inside of `send` or of a `receive`; what it uses is freed by no other one.
+        self.user: int | None = None
+
+    def is_mine(self) -> bool:
+        """Say whether the calling thread may free what the pool's consumer uses."""
+        return self.user in (None, threading.get_ident())
 
     @abstractmethod
     def start(self) -> None:
@@ -72,4 +79,7 @@ class Crew(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """End every worker and free everything; harmless when repeated."""
+        """End every worker and free everything; harmless when repeated.
+
+        Where another thread is the user, its workers end, which wakes it, and it calls this again for the rest.
+        """

@@ -61,7 +61,7 @@ class InlineCrew(Crew):
 
     def stop(self) -> None:
         self.stopped = True
-        while self._runs:
+        while self._runs and self.is_mine():
             _, run = self._runs.popitem()
             if (close := getattr(run, "close", None)) is not None:
                 close()

@@ -19,6 +19,7 @@ The life of one message:
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from collections import deque
@@ -95,7 +96,6 @@ class Pool:
         self._crew: Crew | None = None
         self._closed = False
         self._pid = 0
-        self._busy = False
         self._sent = [deque[Sent]() for _ in range(self.workers)]
         self._ended: set[int] = set()
         self._ready: set[int] = set()
@@ -130,10 +130,11 @@ class Pool:
             TypeError: if it cannot be pickled; the message names the place inside the datapoint.
             UsageError: if the pool is not running.
         """
-        crew = self._running()
-        if self._busy:
-            raise UsageError(f"{self.stage} is waiting in another thread; a pool has one consumer")
-        size = crew.send(worker, message)
+        crew = self._use()
+        try:
+            size = crew.send(worker, message)
+        finally:
+            self._leave(crew)
         if not self._sent[worker]:
             self._heard[worker] = self._waited  # it had no work until now
         self._fed = True
@@ -150,13 +151,12 @@ class Pool:
             WorkerError: if an exception or a message of a worker does not unpickle.
             BaseException: what the task raised, with the worker's traceback as its cause. Any error closes the pool.
         """
-        crew = self._running()
-        if self._busy:
-            raise UsageError(f"{self.stage} is waiting in another thread; a pool has one consumer")
-        self._busy = True
+        crew = self._use()
         try:
             while True:
-                if crew.events:
+                if crew.stopped:
+                    self._say_stopped()
+                elif crew.events:
                     answer = self._take(crew, crew.events.popleft())
                     if answer is not None:
                         return answer
@@ -166,7 +166,7 @@ class Pool:
             self.close()
             raise
         finally:
-            self._busy = False
+            self._leave(crew)
 
     def ended(self, worker: int) -> bool:
         """Say whether a worker's ``Task.run`` has returned, and its last message has been received."""
@@ -223,16 +223,29 @@ class Pool:
             raise UsageError(f"the pool of {self.stage} belongs to process {self._pid}; make a new one in this process")
         return self._crew
 
+    def _use(self) -> Crew:
+        """Return the crew, for this thread alone until it leaves it."""
+        crew = self._running()
+        if crew.user is not None:
+            raise UsageError(f"{self.stage} is waiting in another thread; a pool has one consumer")
+        crew.user = threading.get_ident()
+        return crew
+
+    def _leave(self, crew: Crew) -> None:
+        crew.user = None
+        if crew.stopped:
+            crew.stop()  # free what another thread that stopped it could not
+
+    def _say_stopped(self) -> NoReturn:
+        if self._closed:
+            raise UsageError(f"the pool of {self.stage} was closed by another thread while this one waited")
+        raise SystemExit  # the interpreter is leaving, and a thread has nothing to say about that
+
     def _listen(self, crew: Crew, block: bool) -> bool:
         """Wait until a worker is heard from; False if the caller does not want to wait, and none was."""
         before = time.monotonic()
         heard = crew.wait(self._patience() if block else 0)
         self._waited += time.monotonic() - before
-        if crew.stopped:
-            crew.stop()  # free what the thread that stopped it could not
-            if self._closed:
-                raise UsageError(f"the pool of {self.stage} was closed by another thread while this one waited")
-            raise SystemExit  # the interpreter is leaving; a thread says nothing about that
         for worker in heard:
             self._heard[worker] = self._waited
         if not crew.events and block:

@@ -67,7 +67,7 @@ class ProcessCrew(Crew):
         self._processes: list[Process] = []
         self._said_last: set[int] = set()  # have sent END or ERROR
         self._ready: set[int] = set()
-        self._waiting: int | None = None  # the thread that is inside of `wait`
+        self._stopping = threading.Lock()
 
     def start(self) -> None:
         started = 0
@@ -125,11 +125,7 @@ class ProcessCrew(Crew):
         return frame.size
 
     def wait(self, timeout: float | None) -> Iterable[int]:
-        self._waiting = threading.get_ident()
-        try:
-            keys = self._poll.wait(timeout)
-        finally:
-            self._waiting = None
+        keys = self._poll.wait(timeout)
         if self.stopped:
             return ()
         heard, gone = set(), set()
@@ -205,19 +201,16 @@ class ProcessCrew(Crew):
 
     def stop(self) -> None:
         self.stopped = True
-        with signals_held():
+        with signals_held(), self._stopping:
+            mine = self.is_mine()
             try:
-                self._dismiss()
+                self._dismiss(mine)
             finally:
-                self._clear()
+                self._clear(mine)
 
-    def _is_mine(self) -> bool:
-        """Say whether this thread may close the channels: no other one is inside a poll of them."""
-        return self._waiting in (None, threading.get_ident())
-
-    def _dismiss(self) -> None:
+    def _dismiss(self, mine: bool) -> None:
         """Have every worker leave, or kill it."""
-        if self._is_mine():
+        if mine:
             for worker, process in enumerate(self._processes):
                 if worker not in self._ready:
                     self._listen(worker)
@@ -225,7 +218,7 @@ class ProcessCrew(Crew):
                     process.send(signal.SIGKILL)
             for channel in self._channels:
                 channel.close()
-        else:  # it will wake when the workers are gone, and then free the channels
+        else:  # the user of the channels will wake when the workers are gone
             for process in self._processes:
                 process.send(signal.SIGTERM)
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -234,12 +227,12 @@ class ProcessCrew(Crew):
             for process in self._processes:
                 process.send(number)
 
-    def _clear(self) -> None:
+    def _clear(self, mine: bool) -> None:
         """Reap every worker, and free everything."""
         for process in self._processes:
             process.send(signal.SIGKILL)  # it has no effect on one that has ended
             process.reap()
-        if self._is_mine():
+        if mine:
             for channel in self._channels:
                 channel.close()
             if self._wire is not None:

@@ -60,7 +60,7 @@ class MultiProcessRunner(ProcessRunner):
         * A position loads with the same ``num_proc`` only.
         * An error in a process is raised where its datapoint would come, and a process that dies is ``WorkerDied``.
         * The processes start in ``reset_state``, or in the first pass: before that, open no GPU that cannot be forked.
-          They end with ``close``, with the last reference, and with this process, however it ends.
+          They end with ``close``, when it is garbage collected, and with this process, however that ends.
         * A forked process starts processes of its own. Iterate it from one thread at a time.
         * Runners and maps nest: ``MultiProcessRunnerZMQ(MultiProcessRunner(df, 10, a), b)`` runs ``a * b`` copies.
 

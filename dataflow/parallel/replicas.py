@@ -281,30 +281,26 @@ class Merge:
         runner, total = self._runner(), self._before
         if runner is None or total == self._size:
             return
-        try:
-            lines = self._start(runner)
-            while total != self._size:
-                if lines.stream != self._stream or runner._last is not self:
-                    raise UsageError(f"{runner!r} was reset while it was iterated; call iter() for a new pass")
+        lines = self._start(runner)
+        while total != self._size:
+            if lines.stream != self._stream or runner._last is not self:
+                raise UsageError(f"{runner!r} was reset while it was iterated; call iter() for a new pass")
+            try:
                 worker, frame = lines.take(None if self._size is None else self._size - total)
-                total += len(frame.rows)
-                self._current = worker
-                self._places[worker] = [frame.place, frame.skip + len(frame.rows)]
-                yield frame.rows
-        except (UsageError, GeneratorExit):
-            raise
-        except BaseException:  # Ctrl-C too: nobody knows what was half done
-            runner._last = None
-            runner._dismiss()
-            raise
+            except BaseException:  # Ctrl-C too: nobody knows what was half done
+                runner._last = None
+                runner._dismiss()
+                raise
+            total += len(frame.rows)
+            self._current = worker
+            self._places[worker] = [frame.place, frame.skip + len(frame.rows)]
+            yield frame.rows
 
     def _start(self, runner: Runner) -> Lines:
         """Set the replicas going, or let them run on."""
-        lines, last, places = runner._ready(), runner._last, self.places()
-        if self._loaded is None and places and last is not None and last._stream == lines.stream:
-            self._places = places
-        else:
-            self._places = places or [[self._first(), 0] for _ in range(self._workers)]
+        lines, last = runner._ready(), runner._last
+        self._places = self.places() or [[self._first(), 0] for _ in range(self._workers)]
+        if self._loaded is not None or last is None or last._stream != lines.stream or not self._goes_on_from(last):
             lines.start(self._part, self._outer, self._places)
         self._stream, runner._last = lines.stream, self
         return lines

@@ -74,7 +74,7 @@ class MultiProcessMapDataZMQ(ParallelMap):
         * ``ds`` is iterated in this process, by the consumer alone. Only ``map_func`` goes to the processes.
         * An error of ``map_func`` is raised where its datapoint would come, and a process that dies is ``WorkerDied``.
         * The processes start in ``reset_state``, or in the first pass: before that, open no GPU that cannot be forked.
-          They end with ``close``, with the last reference, and with this process, however it ends.
+          They end with ``close``, when it is garbage collected, and with this process, however that ends.
         * A forked process starts processes of its own. Iterate it from one thread at a time.
 
     Datapoints are pickled both ways: where that costs more than the function, use ``MapData``.

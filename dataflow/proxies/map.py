@@ -10,6 +10,7 @@ from ..base import ProxyDataFlow
 from ..passes import SAMPLE, Place, Run, Walk, below, locate
 from ..utils import check
 from ..utils.rng import KeyedGenerator, wants_rng
+from ..utils.tally import tally
 
 
 class MapData(ProxyDataFlow):
@@ -41,37 +42,32 @@ class MapData(ProxyDataFlow):
 
     def _walk(self, at: Place, run: Run) -> Walk:
         it, up = self.ds._walk(below(at), run)
-        path, n = at["pass"], at.get("n", 0)
+        path = at["pass"]
+        rows, given = tally(it, at.get("n", 0))
         apply = self._applied(self.func)
+        if self._random:
+            apply = _drawing(apply, run.generator(self, path, SAMPLE), given)
 
-        def plain() -> Iterator[Any]:
-            nonlocal n
-            for n, dp in enumerate(it, n + 1):
+        def results() -> Iterator[Any]:
+            for dp in rows:
                 try:  # costs nothing until it raises
                     result = apply(dp)
                 except Exception as error:
-                    locate(error, self, n - 1)
+                    locate(error, self, given() - 1)
                     raise
                 if result is not None:
                     yield result
 
-        def drawing(rng: KeyedGenerator) -> Iterator[Any]:
-            nonlocal n
-            for n, dp in enumerate(it, n + 1):
-                try:
-                    result = apply(dp, rng=rng(n))
-                except Exception as error:
-                    locate(error, self, n - 1)
-                    raise
-                if result is not None:
-                    yield result
-
-        rows = drawing(run.generator(self, path, SAMPLE)) if self._random else plain()
-        return rows, lambda: {"pass": path, "n": n, "ds": up()}
+        return results(), lambda: {"pass": path, "n": given(), "ds": up()}
 
     def _applied(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function on whole datapoints that applies ``func``."""
         return func
+
+
+def _drawing(func: Callable[..., Any], draw: KeyedGenerator, number: Callable[[], int]) -> Callable[[Any], Any]:
+    """Give ``func`` the generator of its sample."""
+    return lambda dp: func(dp, rng=draw(number()))
 
 
 class MapDataComponent(MapData):

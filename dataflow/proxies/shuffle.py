@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -60,11 +60,13 @@ class Buffer:
         self._round: int = at.get("round", 0)
         # What a round that is not the first starts with has left before the datapoint that the place is behind.
         self._buffer = np.full(size * num_reuse, None)
-        self._born = np.full(size * num_reuse, self._round)  # the round in which each place was filled
-        self._leaving = self._born[:0]  # the same of the part that is being handed on
+        # The round in which each place was filled, as it was when the round that runs began.
+        self._born = np.full(size * num_reuse, self._round)
+        self._leaving = self._born[:0]  # the same of a buffer that is being emptied
         self._parts = Parts()
         self._journal: dict[int, tuple[Place, int]] = {}
         self._journal_limit = 64
+        self.failed = False  # something raised, so the stream has ended before its end
 
     def rows(self) -> Iterator[Any]:
         """Return the stream; call it once."""
@@ -84,6 +86,15 @@ class Buffer:
         return {"pass": self._at["pass"], "round": oldest, "skip": done - total, "ds": before}
 
     def _lists(self) -> Iterator[list[Any]]:
+        try:
+            yield from self._all_lists()
+        except GeneratorExit:
+            raise
+        except BaseException:  # Ctrl-C too
+            self.failed = True
+            raise
+
+    def _all_lists(self) -> Iterator[list[Any]]:
         """Yield the stream in parts; who iterates them uses one up before asking for the next."""
         if self._round == 0:
             self._note_round()
@@ -95,19 +106,20 @@ class Buffer:
             self._note_round()
             number, phase = divmod(self._round - 1, self._rounds)
             order = self._order(number)
-            position, end = 0, min(self._interval - phase * self._size, self._size)
+            position, filled, end = 0, 0, min(self._interval - phase * self._size, self._size)
             while going and position < end:
                 wanted = min(count, end - position)
                 start = time.perf_counter()
                 new = self._read(wanted)
                 count = min(count * 2, MOST) if time.perf_counter() - start < READ_SECONDS else max(count // 2, 1)
                 going = len(new) == wanted * self._reuse
-                places = order[position * self._reuse :][: len(new)]
-                position += wanted
-                leaving, self._leaving = self._buffer[places].tolist(), self._born[places]
-                self._buffer[places], self._born[places] = new, self._round
+                places = order[filled:][: len(new)]
+                position, filled = position + wanted, filled + len(new)
+                leaving = self._buffer[places].tolist()
+                self._buffer[places] = new
                 del new  # else it would keep alive what leaves the buffer next
                 yield leaving
+            self._born[order[:filled]] = self._round
             self._round += 1
         if self._round:
             self._note_round()
@@ -229,7 +241,7 @@ class LocallyShuffleData(ProxyDataFlow, RNGDataFlow):
 
     def _walk(self, at: Place, run: Run) -> Walk:
         path = at["pass"]
-        if self._kept is None or "ds" in at:
+        if self._kept is None or self._kept[0].failed or "ds" in at:
             self._kept = None  # it holds what is below, which a new buffer reads at once
             again = Again(self, self.ds, run, [], at.get("ds", {}))
             interval = self.shuffle_interval or max(1, self.buffer_size // 3)
@@ -237,15 +249,4 @@ class LocallyShuffleData(ProxyDataFlow, RNGDataFlow):
             buffer = Buffer(iter(again), again.place, run.generator(self, []), at, size, interval, self.num_reuse)
             self._kept = buffer, buffer.rows()
         buffer, it = self._kept
-
-        def rows() -> Iterator[Any]:
-            try:
-                # Not `yield from`, which would end the kept iterator together with this pass.
-                yield from chain(it)
-            except GeneratorExit:  # the consumer has left: the buffer goes on
-                raise
-            except BaseException:  # Ctrl-C too: a generator that raised is finished
-                self._kept = None
-                raise
-
-        return Exclusive(self, rows(), run), lambda: {**buffer.place(), "pass": path}
+        return Exclusive(self, it, run), lambda: {**buffer.place(), "pass": path}

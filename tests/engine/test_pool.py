@@ -291,7 +291,7 @@ def test_a_second_thread_that_uses_a_waiting_pool_is_told_so(kind):
         running.send(0, lambda: os.read(release, 1))
 
         def second() -> None:
-            while not running._busy:
+            while running._crew.user is None:
                 waits.wait(0.001)
             for use in (running.receive, lambda: running.send(0, 1)):
                 try:
@@ -315,7 +315,7 @@ def test_closing_from_another_thread_wakes_the_one_that_waits(kind):
     running.start()
 
     def close() -> None:
-        while not running._busy:
+        while running._crew.user is None:
             threading.Event().wait(0.001)
         running.close()
 

@@ -2,6 +2,7 @@
 
 The environment says how: REPEATS (20), JOBS at the same time (one a processor), ONLY (a part of the cases' names).
 """
+# ruff: noqa: T201  # it prints its table
 
 from __future__ import annotations
 
@@ -25,10 +26,14 @@ def main() -> int:
     verdicts: dict[str, list[Verdict]] = defaultdict(list)
     with ThreadPoolExecutor(jobs) as pool:
         runs = chosen * repeats
-        for case, verdict in zip(runs, pool.map(attempt, runs), strict=True):
-            verdicts[case.fault].append(verdict)
-            if verdict.what:
-                print(f"{verdict.what.upper()} {verdict.why}", file=sys.stderr, flush=True)
+        try:
+            for case, verdict in zip(runs, pool.map(attempt, runs), strict=True):
+                verdicts[case.fault].append(verdict)
+                if verdict.what:
+                    print(f"{verdict.what.upper()} {verdict.why}", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:  # no more of them; what runs is followed to its end
+            pool.shutdown(cancel_futures=True)
+            raise
     print_table(chosen, verdicts)
     print(f"\n{len(chosen)} cases, {repeats} times each, {jobs} at a time, {time.monotonic() - start:.0f} s")
     return int(any(verdict.what for found in verdicts.values() for verdict in found))

@@ -4,13 +4,15 @@
         poll: stdout, stderr, pidfd      +---> workers: found by session or token, wherever they hang in the tree
         one signal at the line "ready"
 
-Whatever the program started becomes a child of the supervisor when the program dies, and is reaped or killed here, by pid.
+Whatever the program started becomes a child of the supervisor when the program dies, and is reaped or killed here, by
+pid. Several programs may run at a time, each followed by a thread.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import pathlib
 import select
@@ -18,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -27,6 +30,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 TOKEN = "DATAFLOW_FAULT_TOKEN"
 SHM = pathlib.Path("/dev/shm")
 PR_SET_CHILD_SUBREAPER = 36
+# A worker that is hung up on leaves its socket to the kernel. What the program itself leaks is counted, not warned of.
+WARNINGS = ("-W", "error", "-W", "ignore::ResourceWarning")
 # Within this many seconds of its end, nothing of a program may be left.
 GRACE = 2.0
 
@@ -71,21 +76,22 @@ def run(
         }  # fmt: skip
         start = time.monotonic()
         program = subprocess.Popen(
-            [sys.executable, "-W", "error", "-W", "ignore::ResourceWarning", str(script), *arguments], cwd=folder, env=environment,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-            preexec_fn=_default_signals,
+            [sys.executable, *WARNINGS, str(script), *arguments], cwd=folder, env=environment, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         try:
             code, out, err = _follow(program, start + limit, send, to_group)
             seconds = time.monotonic() - start
-            survivors = _await_end(program.pid, token, time.monotonic() + GRACE)
+            deadline = time.monotonic() + GRACE
+            survivors = _await_end(program.pid, token, deadline)
+            while (new_shm := sorted({*os.listdir(SHM)} - shm)) and time.monotonic() < deadline:
+                time.sleep(0.02)
         finally:
             _end(program.pid, token)
             program.wait()
             for stream in (program.stdout, program.stderr):
                 assert stream is not None
                 stream.close()
-        new_shm = sorted({*os.listdir(SHM)} - shm)
         return Report(code, out, err, seconds, survivors, new_shm, sorted(os.listdir(pipes)))
 
 
@@ -144,7 +150,7 @@ def _await_end(session: int, token: str, deadline: float) -> list[str]:
             _reap(pid)
         if time.monotonic() > deadline:
             return [f"{pid} {what}" for pid, what in sorted(descendants(session, token).items())]
-        select.select([], [], [], 0.005)
+        time.sleep(0.005)
     return []
 
 
@@ -166,19 +172,21 @@ def _reap(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def _default_signals() -> None:
-    # A shell starts background jobs with Ctrl-C ignored, and faults of it would then lie.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+_count = itertools.count(1)
+_running: set[int] = set()
+_lock = threading.Lock()
 
 
 @contextlib.contextmanager
 def _subreaper() -> Iterator[None]:
-    """Become the parent of orphans meanwhile."""
-    libc = ctypes.CDLL(None)
-    before = ctypes.c_int()
-    libc.prctl(37, ctypes.byref(before))  # PR_GET_CHILD_SUBREAPER
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    """Have this process be the parent of orphans while a program runs."""
+    me = next(_count)
+    with _lock:
+        _running.add(me)
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
         yield
     finally:
-        libc.prctl(PR_SET_CHILD_SUBREAPER, before.value)
+        with _lock:
+            _running.discard(me)
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(bool(_running)))

@@ -12,8 +12,31 @@ HERE = pathlib.Path(__file__).parent
 METHODS = ("fork", "spawn", "forkserver")
 LIMIT = 30.0
 # The faults that `make test` also tries in new interpreters.
-ELSEWHERE = ("killed", "func_raises", "unpicklable_func", "consumer_killed_while_the_gil_is_held", "unguarded_script")
+ELSEWHERE = (
+    "killed",
+    "unpicklable_result",
+    "unpicklable_func",
+    "consumer_killed_while_the_gil_is_held",
+    "unguarded_script",
+)
 ELSEWHERE_KINDS = ("process", "zmq-map")
+SCRIPT_KINDS = ("process", "zmq-map", "zmq-run")
+
+
+# What a program raises, and what it means; an AssertionError of any other kind is "wrong".
+VERDICTS = {"SilentLoss:": "silent loss", "Leftover:": "leftover"}
+
+
+# Beginnings of the names of cases that fail now and then, and why. A line here is a defect.
+UNSEEN = "Dispatch._next asks a pool that is closed again, and UsageError hides WorkerDied"
+KNOWN = {
+    **{
+        f"{fault}-{kind}": UNSEEN
+        for fault in ("killed", "crashes", "leaves_at_once", "calls_sys_exit")
+        for kind in ("thread-map", "zmq-map", "zmq-batch")
+    },
+    "too_few_files-zmq": "libzmq aborts when it may not open a descriptor for a worker that connects",
+}
 
 
 class Case(NamedTuple):
@@ -36,7 +59,7 @@ class Verdict(NamedTuple):
 def cases() -> Iterator[Case]:
     """Yield the whole cross product; threads have no start method."""
     kinds = {name: fault.kinds for name, fault in program.FAULTS.items()}
-    for name, suited in {**kinds, "unguarded_script": program.PROCESSES}.items():
+    for name, suited in {**kinds, "unguarded_script": SCRIPT_KINDS}.items():
         for kind in suited:
             for method in METHODS[:1] if kind.startswith("thread") else METHODS:
                 yield Case(name, kind, method)
@@ -53,7 +76,7 @@ def attempt(case: Case) -> Verdict:
     """Make one fault happen."""
     if case.fault == "unguarded_script":
         report = supervisor.run(HERE / "unguarded.py", case[1:], limit=LIMIT)
-        code, said = 0, "[10, 20, 30]\n"
+        code, said = 0, "[[10], [20], [30]]\n"
     else:
         fault = program.FAULTS[case.fault]
         report = supervisor.run(HERE / "program.py", case, limit=LIMIT, send=fault.send, to_group=fault.to_group)
@@ -66,14 +89,8 @@ def attempt(case: Case) -> Verdict:
         why = f"exit code {report.code} instead of {code}"
     elif report.left:
         what, why = "leftover", ", ".join(report.left)
-    elif said not in report.out or (code == 0 and report.err and not case.fault.startswith(NOISY)):
+    elif said not in report.out or (code == 0 and report.err):
         what, why = "wrong", "it printed something else"
     if what:
         why = f"{case}: {why}\n{report.out}{report.err}"
     return Verdict(what, why, report.seconds)
-
-
-VERDICTS = {"SilentLoss": "silent loss", "__main__.SilentLoss": "silent loss", "Leftover": "leftover",
-            "__main__.Leftover": "leftover"}  # fmt: skip
-# Faults whose workers write to stderr, as they should.
-NOISY: tuple[str, ...] = ()

@@ -12,8 +12,6 @@ if kind == "process":
     df = dataflow.MultiProcessRunner(dataflow.MapData(ds, lambda dp: [dp[0] * factor]), 10, 1)
 elif kind == "zmq-run":
     df = dataflow.MultiProcessRunnerZMQ(dataflow.MapData(ds, lambda dp: [dp[0] * factor]), 1)
-elif kind == "zmq-batch":
-    df = dataflow.MultiProcessMapAndBatchDataZMQ(ds, 1, lambda dp: [dp[0] * factor], 1)
 else:
     df = dataflow.MultiProcessMapDataZMQ(ds, 1, lambda dp: [dp[0] * factor], strict=True)
-print([int(dp[0]) for dp in df])  # noqa: T201
+print(list(df))  # noqa: T201

@@ -98,6 +98,25 @@ def test_one_replica_is_bit_equal_wherever_it_stands(around, make_runner):
             assert [*islice(df, 40)] == [*islice(inline, 40)]
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: LocallyShuffleData(drawing(), 5), id="endless shuffle"),
+        pytest.param(lambda: FixedSizeData(drawing(), 5), id="kept iterator"),
+        pytest.param(lambda: CacheData(drawing(), shuffle=True), id="cache"),
+    ],
+)
+@pytest.mark.parametrize(
+    "around", [ProxyDataFlow, lambda df: RepeatedData(df, 2), lambda df: JoinData([df, numbers(9)])]
+)
+def test_what_flows_carry_over_is_where_the_consumer_left_it(make, around, make_runner):
+    D.set_seed(3)
+    inline = around(make())
+    with around(make_runner("fork", make)) as df:
+        for count in (4, 1, 4, 3, 4):
+            assert [*islice(df, count)] == [*islice(inline, count)]
+
+
 @pytest.mark.parametrize("credit", [1, 2, 3, 7, 1000])
 def test_any_credit_does(credit, make_runner):
     with make_runner("thread", counting, credit=credit) as df:
