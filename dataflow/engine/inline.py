@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .crew import Crew, Event, Kind
-from .task import Task
+from .task import Context, Task
 
 
 class InlineCrew(Crew):
@@ -23,7 +23,7 @@ class InlineCrew(Crew):
 
     def start(self) -> None:
         self._runs = {
-            context.worker: iter(self.task.run(_drain(inbox, context.stage), context))
+            context.worker: _begin(self.task, _drain(inbox, context.stage), context)
             for inbox, context in zip(self._inboxes, self.contexts, strict=True)
         }
         self._turns.extend(self._runs)
@@ -65,6 +65,10 @@ class InlineCrew(Crew):
             _, run = self._runs.popitem()
             if (close := getattr(run, "close", None)) is not None:
                 close()
+
+
+def _begin(task: Task, inbox: Iterator[Any], context: Context) -> Iterator[Any]:
+    yield from task.run(inbox, context)  # only when it is asked for, as elsewhere
 
 
 def _drain(inbox: deque[Any], stage: str) -> Iterator[Any]:

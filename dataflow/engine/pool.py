@@ -226,7 +226,7 @@ class Pool:
     def _use(self) -> Crew:
         """Return the crew, for this thread alone until it leaves it."""
         crew = self._running()
-        if crew.user is not None:
+        if not crew.is_mine():
             raise UsageError(f"{self.stage} is waiting in another thread; a pool has one consumer")
         crew.user = threading.get_ident()
         return crew

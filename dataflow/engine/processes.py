@@ -211,7 +211,7 @@ class ProcessCrew(Crew):
     def _dismiss(self, mine: bool) -> None:
         """Have every worker leave, or kill it."""
         if mine:
-            for worker, process in enumerate(self._processes):
+            for worker, (_, process) in enumerate(zip(self._channels, self._processes, strict=False)):
                 if worker not in self._ready:
                     self._listen(worker)
                 if worker not in self._ready:  # it has done nothing yet, and may be busy with that for long
@@ -233,8 +233,8 @@ class ProcessCrew(Crew):
             process.send(signal.SIGKILL)  # it has no effect on one that has ended
             process.reap()
         if mine:
-            for channel in self._channels:
-                channel.close()
+            while self._channels:
+                self._channels.pop().close()
             if self._wire is not None:
                 self._wire.close()
         if self._stacks is not None:

@@ -303,6 +303,8 @@ class Dispatch:
 
     def _collect(self, block: bool) -> None:
         """Take in answers, after a wait for at least one if ``block``."""
+        if self._broken is not None:  # the workers are gone, and what they said last is taken in
+            return
         try:
             for frame in self._queues.collect(block):
                 self._asked -= 1
@@ -351,6 +353,7 @@ class ParallelMap(ProxyDataFlow):
         self._workers = int(workers)
         self._random = wants_rng(map_func)
         self._carries = not strict
+        self._unordered = not ordered and self._workers > 1
         self._pool()  # checks the rest
 
     def _pool(self) -> Pool:

@@ -348,6 +348,7 @@ class Runner(DataFlow):
         self.timeout = timeout
         self._workers = int(workers)
         self._credit = int(credit)
+        self._unordered = self._workers > 1
         self._pool()  # checks the rest
 
     def _pool(self) -> Pool:

@@ -10,6 +10,11 @@ from dataflow.passes import Run
 from dataflow.testing import FailsAt, numbers
 
 
+@pytest.fixture(autouse=True)
+def _no_hurry(monkeypatch):
+    monkeypatch.setattr(feeds, "READ_SECONDS", 60.0)
+
+
 def feed_of(ds, at=None, *, endless=False):
     owner = MapData(ds, len)
     return Feed(owner.ds, owner, Run(owner, 0), at or {"pass": [0]}, endless)

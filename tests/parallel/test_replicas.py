@@ -103,7 +103,7 @@ def test_one_replica_is_bit_equal_wherever_it_stands(around, make_runner):
     [
         pytest.param(lambda: LocallyShuffleData(drawing(), 5), id="endless shuffle"),
         pytest.param(lambda: FixedSizeData(drawing(), 5), id="kept iterator"),
-        pytest.param(lambda: CacheData(drawing(), shuffle=True), id="cache"),
+        pytest.param(lambda: CacheData(drawing(200), shuffle=True), id="cache"),
     ],
 )
 @pytest.mark.parametrize(
