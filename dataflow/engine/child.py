@@ -54,6 +54,8 @@ ONE_THREAD = {
     "OPENCV_FOR_THREADS_NUM": "1",
 }  # fmt: skip
 
+# The channel of this worker: it is never freed, so its end is the end of the process.
+_channels: list[Far] = []
 _libc: Any = ctypes.CDLL(None) if os.name == "posix" else None
 
 
@@ -113,6 +115,7 @@ def settle(bond: Bond, mask: Collection[int]) -> None:
 
 def serve(task: Task, context: Context, channel: Far) -> int:
     """Run the task between its inbox and the pool, and return the exit code."""
+    _channels.append(channel)
     one_thread_each()
     keep_freed_memory()
     reseed(context)

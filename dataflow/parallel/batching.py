@@ -22,9 +22,10 @@ from ..engine import Context
 from ..passes import Place, Run, Walk, _inside, locate
 from ..utils import check
 from ..utils.stack import stack
+from .dispatch import Dispatch
 from .failure import Failure
 from .feed import Answer, Feed, Frame
-from .mapping import Dispatch, Draws, MapTask, ParallelMap
+from .mapping import Draws, MapTask, ParallelMap
 
 
 class BatchTask(MapTask):

@@ -9,7 +9,7 @@ from typing import Any
 from ..base import DataFlow, ProxyDataFlow, as_flow
 from ..utils import check
 from ..utils.old_names import renamed
-from .replicas import Runner
+from .runner import Runner
 
 
 class ProcessRunner(Runner, ProxyDataFlow):

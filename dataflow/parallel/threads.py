@@ -11,7 +11,8 @@ from ..engine import Pool
 from ..utils import check
 from ..utils.old_names import renamed
 from .mapping import ParallelMap
-from .replicas import ReplicaTask, Runner
+from .replicas import ReplicaTask
+from .runner import Runner
 
 
 class MultiThreadRunner(Runner):

@@ -25,6 +25,7 @@ from dataflow import (
 )
 from dataflow.errors import EmptyFlowError, UsageError
 from dataflow.parallel import MultiThreadMapData
+from dataflow.passes import Run
 from dataflow.testing import FailsAt, check_dataflow, numbers
 
 ALL = ["thread", "fork", "spawn", "zmq", "zmq-spawn"]
@@ -132,12 +133,33 @@ def test_each_replica_runs_the_whole_flow(kind, make_runner):
     assert max(seen.values()) - min(seen.values()) <= 6
 
 
-def test_replicas_draw_differently_and_the_first_as_the_flow_itself(make_runner):
+def test_replicas_draw_differently(make_runner):
     D.set_seed(3)
     with make_runner("fork", drawing, workers=3) as df:
         got = [dp[1] for _ in range(4) for dp in df]
     assert len({*got}) == 48
-    assert {*got} & {dp[1] for dp in drawing()}
+
+
+def test_only_replica_0_of_0_draws_what_the_flow_itself_does():
+    df = drawing()
+    part = Run(df, 5).part(df)
+    keys = [
+        Run.of_replica(df, part, replica).key(df, [4]) for replica in [(), (0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1)]
+    ]
+    assert keys[0] == keys[1] == keys[3] == Run(df, 5).key(df, [4])
+    assert keys[2] == keys[5]  # replica 1, or its first, in runs of different depth
+    assert len({*keys}) == 4
+
+
+def test_no_key_of_a_replica_is_one_of_another_pass():
+    df = drawing()
+    part = Run(df, 5).part(df)
+    paths = [[a] for a in range(4)] + [[a, b] for a in range(4) for b in range(4)]
+    replicas = [(), (1,), (2,), (0, 1), (1, 1)]
+    keys = [
+        Run.of_replica(df, part, replica).key(df, path, use) for path in paths for replica in replicas for use in (0, 1)
+    ]
+    assert len({*keys}) == len(keys)
 
 
 def test_a_pass_is_as_long_as_the_flow(make_runner):
