@@ -10,7 +10,6 @@ import pathlib
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -42,31 +41,11 @@ def load(target: str) -> DataFlow:
         TargetError: if there is no such thing, or it is no flow.
         Exception: whatever the code raises that makes the flow.
     """
-    return _flow(_find(target), target)
-
-
-def factory(target: str) -> Callable[[], DataFlow]:
-    """Return a function that makes the flow which ``target`` names, anew at each call.
-
-    Raises:
-        TargetError: if there is no such thing, or it is a flow that exists already.
-        Exception: whatever the code raises that is to make the flow.
-    """
-    found = _find(target)
-    if isinstance(found, DataFlow):
-        raise TargetError(
-            f"{target!r} is one flow, and each thread needs its own: name a function that makes it, or use --num-proc"
-        )
-    return partial(_flow, found, target)
-
-
-def _find(target: str) -> Any:
-    """Return what ``target`` names, or a function that opens it if that is a data file."""
     place, colon, name = target.rpartition(":")
     if pathlib.Path(target).exists() or not colon:
-        return _file(target)
+        return _open(target)
     module = _run_file(place) if place.endswith(".py") or "/" in place else _import(place)
-    return _look_up(module, place, name)
+    return _flow(_look_up(module, place, name), target)
 
 
 def serializer(path: str) -> Any:
@@ -81,7 +60,7 @@ def serializer(path: str) -> Any:
     return SERIALIZERS[suffix]
 
 
-def _file(path: str) -> Callable[[], DataFlow]:
+def _open(path: str) -> DataFlow:
     if not pathlib.Path(path).exists():
         raise TargetError(
             f"no such file: {path!r}. A target is a data file, or names a function: "
@@ -89,7 +68,8 @@ def _file(path: str) -> Callable[[], DataFlow]:
         )
     if path.endswith(".py"):
         raise TargetError(f"{path!r} is code: name the function in it that makes the flow, as in {path}:make_flow")
-    return partial(serializer(path).load, path, shuffle=False)
+    flow: DataFlow = serializer(path).load(path, shuffle=False)
+    return flow
 
 
 def _run_file(path: str) -> ModuleType:

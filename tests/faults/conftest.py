@@ -1,3 +1,0 @@
-"""The programs are run, not imported."""
-
-collect_ignore = ["unguarded.py"]
