@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench faults clean
 
 demo: $(VENV)/.demo
 	$(BIN)/dataflow demo
@@ -22,6 +22,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	for script in chain lmdb_io idle; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+faults: $(VENV)/.test
+	$(BIN)/python -m tests.faults
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

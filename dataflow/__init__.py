@@ -6,7 +6,18 @@ from typing import Any
 
 from .base import DataFlow, ProxyDataFlow, RNGDataFlow, as_flow
 from .codec import dumps, loads
+from .engine import set_start_method
 from .errors import DataFlowTerminated
+from .parallel import (
+    MultiProcessMapAndBatchData,
+    MultiProcessMapAndBatchDataZMQ,
+    MultiProcessMapData,
+    MultiProcessMapDataZMQ,
+    MultiProcessRunner,
+    MultiProcessRunnerZMQ,
+    MultiThreadMapData,
+    MultiThreadRunner,
+)
 from .proxies import (
     BatchData,
     BatchDataByShape,
@@ -60,6 +71,14 @@ __all__ = [
     "LocallyShuffleData",
     "MapData",
     "MapDataComponent",
+    "MultiProcessMapAndBatchData",
+    "MultiProcessMapAndBatchDataZMQ",
+    "MultiProcessMapData",
+    "MultiProcessMapDataZMQ",
+    "MultiProcessRunner",
+    "MultiProcessRunnerZMQ",
+    "MultiThreadMapData",
+    "MultiThreadRunner",
     "PrintData",
     "ProxyDataFlow",
     "RNGDataFlow",
@@ -74,19 +93,26 @@ __all__ = [
     "dumps",
     "loads",
     "set_seed",
+    "set_start_method",
 ]
 
-# Names of tensorpack's first versions: where each is found now, and what to write instead.
+# Names of tensorpack's first versions: the module that holds each, None for a class of today, and what to write.
 _OLD_NAMES = {
-    "LMDBDataPoint": ("LMDBDataPoint", "LMDBSerializer.load"),
-    "dftools": (None, "LMDBSerializer.save"),
+    "LMDBDataPoint": ("serializers.old_names", "LMDBSerializer.load"),
+    "MultiProcessPrefetchData": (None, "MultiProcessRunner"),
+    "MultiThreadPrefetchData": (None, "MultiThreadRunner"),
+    "PrefetchData": (None, "MultiProcessRunner"),
+    "PrefetchDataZMQ": (None, "MultiProcessRunnerZMQ"),
+    "ThreadedMapData": (None, "MultiThreadMapData"),
+    "dftools": ("serializers", "LMDBSerializer.save"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _OLD_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    attribute, new = _OLD_NAMES[name]
+    module, new = _OLD_NAMES[name]
     warnings.warn(f"dataflow.{name} is an old name, use {new}", DeprecationWarning, stacklevel=2)
-    old_names = import_module(".serializers.old_names", __name__)
-    return getattr(old_names, attribute) if attribute else old_names
+    if module is None:
+        return globals()[new]
+    return getattr(import_module(f".{module}", __name__), "old_names" if name == "dftools" else name)

@@ -77,6 +77,10 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
     _random: bool = False
     # True: a pass starts where the one before has left something (a cache, a buffer, a kept iterator).
     _carries: bool = False
+    # True: the order of a pass is not always the same, so that it cannot be found again by counting.
+    _unordered: bool = False
+    # True: what is below runs in workers; it is numbered with the graph, and neither reset nor closed here.
+    _remote: bool = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -148,7 +152,7 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
 
     def _complete_reset(self, stamp: int) -> None:
         """Reset the children that no reset has reached since ``stamp``, and mark this flow as reset."""
-        for child in self._children():
+        for child in self._here():
             if child._reset_stamp < stamp:
                 child.reset_state()
         self._count, self._root_seed, self._latest, self._holder = 0, None, None, None
@@ -159,7 +163,7 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
         pid = os.getpid()
         if self._reset_pid != pid:
             self.reset_state()
-        for flow in graph(self):
+        for flow in Run(self, 0).here:
             if flow._reset_pid != pid:
                 flow.reset_state()
 
@@ -168,7 +172,7 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
         self._holder = None
         if self._pass is not None and (running := self._pass()) is not None:
             running.close()
-        for child in self._children():
+        for child in self._here():
             child.close()
 
     def __enter__(self) -> Self:
@@ -183,6 +187,10 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
         for value in getattr(self, "__dict__", {}).values():
             _find_flows(value, found)
         return found
+
+    def _here(self) -> list[DataFlow]:
+        """List the children that run in this process."""
+        return [] if self._remote else self._children()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in self._transient}

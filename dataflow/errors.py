@@ -44,5 +44,43 @@ class MissingPackageError(DataFlowError, ImportError):
     """An optional package is needed and not installed."""
 
 
+class WorkerError(DataFlowError, RuntimeError):
+    """Something went wrong in a worker, or with what one sent.
+
+    Attributes:
+        stage: the class or stage that the worker runs.
+        worker: its index, from 0.
+        pid: its process, or 0 for a thread.
+    """
+
+    def __init__(self, message: str, *, stage: str = "", worker: int = -1, pid: int = 0) -> None:
+        super().__init__(message)
+        self.stage, self.worker, self.pid = stage, worker, pid
+
+
+class WorkerDied(WorkerError):
+    """A worker ended before it had finished: killed, crashed, or left by ``sys.exit`` or ``os._exit``.
+
+    Attributes:
+        exitcode: as of ``subprocess``: negative for a signal; None if something else has collected it.
+        samples: the numbers of the datapoints that were in flight.
+    """
+
+    exitcode: int | None = None
+    samples: tuple[int, ...] = ()
+
+
+class WorkerTimeout(WorkerError, TimeoutError):
+    """A worker that had work gave no sign of life for ``timeout`` seconds, and was stopped.
+
+    Attributes:
+        stack: the Python stack of the worker when it was stopped.
+        samples: the numbers of the datapoints that were in flight.
+    """
+
+    stack: str = ""
+    samples: tuple[int, ...] = ()
+
+
 class DataFlowTerminated(BaseException):
     """The flow can produce no more data because what it draws from was closed under it."""

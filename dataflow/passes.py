@@ -15,7 +15,7 @@ The life of one pass:
 3.  ``walk(flow, at, run)`` goes down the graph. Each flow returns an iterator and a function ``place``, which says in
     a small JSON-able dict where ``walk`` must start to continue behind the datapoint delivered last.
 4.  The Log delivers, and notes the place every ROUND datapoints or so. After an error the position is told from there,
-    and not from what was read ahead.
+    and not from what was read ahead; where workers decide the order, and nothing can be counted, it is asked once more.
 5.  The pass ends, fails or is dropped: the Log freezes its last state and lets go of everything else.
 """
 
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 Place = dict[str, Any]
 Walk = tuple[Iterator[Any], Callable[[], Place]]
 Walker = Callable[["DataFlow", Place, "Run"], Walk]
+# What a stream is drawn from: a seed and a spawn key.
+Key = tuple[int, tuple[int, ...]]
+# What a copy of a part of the graph must know: the root seed, and the seed and number of each of its flows.
+Part = tuple[int, list[tuple[int, int]]]
 
 VERSION = 1
 # How often the place is noted, in datapoints; where that takes more than 1 % of the time, half as often.
@@ -57,28 +61,52 @@ FLOW, SAMPLE = 0, 1
 class Run:
     """What the flows of one graph share while they run: the root seed, and the number of each."""
 
-    def __init__(self, root: DataFlow, seed: int, first: int = 0) -> None:
+    def __init__(self, root: DataFlow, seed: int, first: int = 0, replica: tuple[int, ...] = ()) -> None:
         self.seed = seed
+        self.replica = replica
+        # Replica 0 draws what the flow itself would: zeros at the end count for nothing.
+        self._suffix = replica[: max((depth for depth, i in enumerate(replica, 1) if i), default=0)]
         self.flows: list[DataFlow] = []
+        self.here: list[DataFlow] = []  # those that run in this process
         self._keys: dict[int, tuple[int, int]] = {}
         self._next = first
         self._number(root, seed)
 
-    def _number(self, flow: DataFlow, seed: int) -> None:
+    def _number(self, flow: DataFlow, seed: int, here: bool = True) -> None:
         """Number ``flow`` and what is below it, sources first; only random flows count."""
         if id(flow) in self._keys:
             return
         self._keys[id(flow)] = (seed, -1)  # a graph with a cycle ends here
         for child in flow._children():
-            self._number(child, seed if child._seed is None else child._seed)
+            self._number(child, seed if child._seed is None else child._seed, here and not flow._remote)
         self._keys[id(flow)] = (seed, self._next)
         self._next += flow._random
         self.flows.append(flow)
+        if here:
+            self.here.append(flow)
+
+    def part(self, root: DataFlow) -> Part:
+        """Return how ``root`` and the flows below it are numbered, for a copy of them in a worker."""
+        return self.seed, [self._keys[id(flow)] for flow in graph(root)]
+
+    @classmethod
+    def of_replica(cls, root: DataFlow, part: Part, replica: tuple[int, ...]) -> Run:
+        """Return the run of a worker's copy of ``root``, numbered as the original is."""
+        seed, keys = part
+        run = cls(root, seed, replica=replica)
+        run._keys = {id(flow): key for flow, key in zip(run.flows, keys, strict=True)}
+        return run
+
+    def key(self, flow: DataFlow, path: list[int], use: int = FLOW) -> Key:
+        """Return what the stream that ``flow`` draws in the pass ``path`` is drawn from."""
+        seed, number = self._keys[id(flow)]
+        # The last number tells how many of those before it name a replica: no two streams have one key.
+        return seed, (number, *path, *self._suffix, use + 2 * len(self._suffix))
 
     def sequence(self, flow: DataFlow, path: list[int], use: int = FLOW) -> np.random.SeedSequence:
         """Return the seed of the stream that ``flow`` draws in the pass ``path``."""
-        seed, number = self._keys[id(flow)]
-        return np.random.SeedSequence(seed, spawn_key=(number, *path, use))
+        seed, spawn_key = self.key(flow, path, use)
+        return np.random.SeedSequence(seed, spawn_key=spawn_key)
 
     def generator(self, flow: DataFlow, path: list[int], use: int = FLOW) -> KeyedGenerator:
         """Return the streams that ``flow`` draws in the pass ``path``: one for each block, or one for each sample."""
@@ -86,7 +114,7 @@ class Run:
 
     def adopt(self, flow: DataFlow) -> Run:
         """Return the run to walk ``flow`` in: this one, or one more for a flow that is not part of the graph."""
-        return self if id(flow) in self._keys else Run(flow, self.seed, ADOPTED)
+        return self if id(flow) in self._keys else Run(flow, self.seed, ADOPTED, self.replica)
 
     def release(self) -> None:
         """Free the flows that a pass of this run holds for itself."""
@@ -184,8 +212,12 @@ class Log:
             self.finish()
             raise
         except BaseException:
-            self._run.release()
-            self._freeze(at=mark, skip=given() - noted, done=False)
+            run = self._run
+            run.release()
+            if any(flow._unordered for flow in run.flows):
+                self._freeze(at=self._place(), done=False)
+            else:
+                self._freeze(at=mark, skip=given() - noted, done=False)
             raise
         self.finish(done=True)
 
@@ -259,7 +291,7 @@ class _Door:
                 f"{self.flow!r} is already being iterated, and two passes of it cannot run at once. End the other "
                 "pass first: finish it, drop its iterator, or call df.close(); or make a second flow."
             )
-        # Both weakly: the run refers to the flow, which must go with its last reference.
+        # Both weakly: the run refers to the flow, which must go with its last reference, and its workers with it.
         self.flow._holder = (self.me, weakref.ref(self.run))
         raise StopIteration
 
@@ -327,7 +359,7 @@ def carried_over(flow: DataFlow, at: Place, run: Run) -> dict[str, Place]:
     What a user's class does with them is not known, so to go back is to put them there and let it run again.
     """
     places = {}
-    for number, member in enumerate(graph(flow)):
+    for number, member in enumerate(Run(flow, 0).here):
         if member._carries:
             walks = (vars(kind).get("_walk") for kind in type(member).__mro__)
             walk = next(walk for walk in walks if walk is not None and not hasattr(walk, "counted"))
@@ -336,7 +368,7 @@ def carried_over(flow: DataFlow, at: Place, run: Run) -> dict[str, Place]:
     return places
 
 
-def _inside(scope: Scope, function: Callable[..., Any], *args: Any) -> Any:
+def _inside(scope: Scope | None, function: Callable[..., Any], *args: Any) -> Any:
     """Call ``function`` with ``scope`` active."""
     before, active.scope = active.scope, scope
     try:

@@ -98,6 +98,7 @@ PRINTING = {
     "TestDataSpeed": lambda: D.TestDataSpeed(shuffled(), size=5),
 }
 ELSEWHERE = {"LMDBData", "LMDBDataDecoder", "ImageFromFile"}  # need files: tests/sources
+ELSEWHERE |= {name for name in D.__all__ if name.startswith("Multi")}  # need workers: tests/parallel
 ABSTRACT = {"DataFlow", "RNGDataFlow"}
 
 

@@ -12,6 +12,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 SHOWN = {
     "image_training.py": "the same weights, bit by bit: True",
+    "parallel_training.py": "the same batches, bit by bit: True",
     "save_to_lmdb.py": "a batch has {'image': (64, 28, 28), 'label': (64,)}",
     "speed_test.py": "images/s",
 }

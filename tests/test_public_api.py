@@ -42,6 +42,26 @@ DOCUMENTED = {
     "DataFromGenerator": (DataFlow, "(gen)"),
     "DataFromIterable": (DataFlow, "(iterable)"),
     "LMDBSerializer": (object, "()"),
+    "MultiProcessRunner": (ProxyDataFlow, "(ds, num_prefetch, num_proc)"),
+    "MultiProcessRunnerZMQ": (DataFlow, "(ds, num_proc=1, hwm=50)"),
+    "MultiThreadRunner": (DataFlow, "(get_df, num_prefetch, num_thread)"),
+    "MultiThreadMapData": (ProxyDataFlow, "(ds, num_thread=None, map_func=None)"),
+    "MultiProcessMapDataZMQ": (ProxyDataFlow, "(ds, num_proc=None, map_func=None)"),
+    "MultiProcessMapData": (ProxyDataFlow, "(ds, num_proc=None, map_func=None)"),
+    "MultiProcessMapAndBatchDataZMQ": (DataFlow, "(ds, num_proc, map_func, batch_size, buffer_size=None)"),
+    "MultiProcessMapAndBatchData": (DataFlow, "(ds, num_proc, map_func, batch_size, buffer_size=None)"),
+}
+# Documented aliases are the same object.
+ALIASES = {
+    "MultiProcessMapData": "MultiProcessMapDataZMQ",
+    "MultiProcessMapAndBatchData": "MultiProcessMapAndBatchDataZMQ",
+}
+OLD = {
+    "MultiProcessPrefetchData": "MultiProcessRunner",
+    "MultiThreadPrefetchData": "MultiThreadRunner",
+    "PrefetchData": "MultiProcessRunner",
+    "PrefetchDataZMQ": "MultiProcessRunnerZMQ",
+    "ThreadedMapData": "MultiThreadMapData",
 }
 METHODS = {
     ("LMDBSerializer", "save"): "(df, path, write_frequency=5000)",
@@ -52,7 +72,7 @@ METHODS = {
     ("RNGDataFlow", "reset_state"): "(self)",
 }
 # Ours, beyond the document.
-BEYOND = {"ShuffleData", "as_flow", "dumps", "loads", "set_seed", "DataFlowTerminated"}
+BEYOND = {"ShuffleData", "as_flow", "dumps", "loads", "set_seed", "set_start_method", "DataFlowTerminated"}
 
 
 def positional(function) -> str:
@@ -81,6 +101,24 @@ def test_base_classes_are_as_documented(name):
     for base in bases if isinstance(bases, tuple) else (bases,):
         base = getattr(dataflow, base) if isinstance(base, str) else base
         assert issubclass(getattr(dataflow, name), base)
+
+
+@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
+def test_documented_aliases_are_the_same_object(alias, name):
+    assert getattr(dataflow, alias) is getattr(dataflow, name)
+
+
+@pytest.mark.parametrize(("old", "name"), OLD.items())
+def test_old_class_names_are_the_same_object_and_warn(old, name):
+    with pytest.warns(DeprecationWarning, match=f"dataflow.{old} is an old name, use {name}"):
+        assert getattr(dataflow, old) is getattr(dataflow, name)
+
+
+@pytest.mark.parametrize("name", ["MultiThreadMapData", "MultiProcessMapDataZMQ"])
+def test_documented_keywords_of_the_maps(name):
+    parameters = inspect.signature(getattr(dataflow, name)).parameters
+    assert (parameters["buffer_size"].default, parameters["strict"].default) == (200, False)
+    assert parameters["buffer_size"].kind is parameters["strict"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
 def test_all_lists_exactly_the_public_names_in_order():

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import sysconfig
-from traceback import FrameSummary, TracebackException
+from traceback import TracebackException
 
 from ..errors import DataFlowError
+from ..utils.remote_error import RemoteTraceback
 
 OUR_CODE = (str(pathlib.Path(__file__).parent.parent), "<frozen ")
 STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+# The lines of a frame in a traceback that came as text.
+OUR_FRAMES = re.compile(rf'^  File "(?:{"|".join(map(re.escape, OUR_CODE))}).*\n(?:    .*\n)*', re.MULTILINE)
+FILES = re.compile(r'^  File "(.*?)"', re.MULTILINE)
 
 
 def explain(error: BaseException) -> str:
     """Return the traceback of ``error`` without the frames of dataflow itself, and at its end one line that says it.
 
-    Where no other code was running, but for the standard library, there is no traceback, only the line.
+    Where no other code was running, but for the standard library, there is no traceback, only the line. Of an error in
+    a worker process it is the traceback of that process.
     """
+    if isinstance(error.__cause__, RemoteTraceback):
+        text = OUR_FRAMES.sub("", error.__cause__.args[0])
+        return f"{text if any(map(_is_theirs, FILES.findall(text))) else ''}{_one_line(error)}"
     told = TracebackException.from_exception(error)
     _leave_out_our_code(told)
-    if any(map(_is_theirs, told.stack)) or isinstance(error, SyntaxError):  # which has the place in itself
+    if any(_is_theirs(frame.filename) for frame in told.stack) or isinstance(
+        error, SyntaxError
+    ):  # which has the place in itself
         return f"{''.join(told.format())}{_one_line(error)}"
     return _one_line(error)
 
@@ -31,9 +42,9 @@ def _leave_out_our_code(told: TracebackException) -> None:
             _leave_out_our_code(other)
 
 
-def _is_theirs(frame: FrameSummary) -> bool:
+def _is_theirs(filename: str) -> bool:
     # Packages may be installed inside the folder of the standard library.
-    return not frame.filename.startswith(STANDARD_LIBRARY) or "-packages" in frame.filename
+    return not filename.startswith(STANDARD_LIBRARY) or "-packages" in filename
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..base import DataFlow
+from ..parallel import MultiThreadMapData
 from ..serializers import LMDBSerializer
 from ..sources import DataFromList
 from ..utils.deps import need
@@ -48,7 +50,15 @@ def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.flip(image, 1) if rng.random() < 0.5 else image
 
 
-def batches(file: str) -> DataFlow:
+def prepare(dp: list[Any], rng: np.random.Generator) -> list[Any]:
+    """Return [image to train with, label]."""
+    jpeg, label = dp
+    return [random_flip(random_resized_crop(decode(jpeg), rng), rng), label]
+
+
+def batches(file: str, num_thread: int) -> DataFlow:
     """Return a flow of batches: [images of shape (BATCH, 224, 224, 3), labels of shape (BATCH,)]."""
-    df = LMDBSerializer.load(file, shuffle=True)
-    return df.map_component(decode).map_component(random_resized_crop).map_component(random_flip).batch(BATCH)
+    df: DataFlow = LMDBSerializer.load(file, shuffle=True)
+    # Threads, as OpenCV works outside of Python's lock; a function written in Python wants MultiProcessMapData.
+    df = MultiThreadMapData(df, num_thread, prepare, strict=True, ordered=True)
+    return df.batch(BATCH)

@@ -6,7 +6,9 @@ import argparse
 import contextlib
 import sys
 
+from ..base import DataFlow
 from ..errors import EmptyFlowError
+from ..parallel import MultiProcessRunnerZMQ, MultiThreadRunner
 from ..utils.progress import progress
 from ..utils.speed import SpeedReport, measure
 from . import target
@@ -17,8 +19,14 @@ EXAMPLES = f"""\
 examples:
   dataflow speed train.py:make_flow
   dataflow speed train.lmdb --size 20000 --warmup 100
+  dataflow speed train.py:make_flow --num-proc 4 --warmup 500
   dataflow speed my_package.data:make_flow --json > speed.json
+
+With --num-proc and --num-thread every worker runs the whole flow, as MultiProcessRunnerZMQ and MultiThreadRunner do.
+Each of them makes a flow of its own in a thread, and has a copy of the one flow in a process.
 """
+
+AHEAD = 50  # datapoints that a worker is ahead
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--warmup", metavar="N", type=at_least(0), default=0, help="datapoints to take before the clock starts"
     )
+    workers = parser.add_mutually_exclusive_group()
+    workers.add_argument("--num-proc", metavar="N", type=at_least(1), help="run copies of the flow in N processes")
+    workers.add_argument("--num-thread", metavar="N", type=at_least(1), help="run copies of the flow in N threads")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
@@ -37,14 +48,22 @@ def run(args: argparse.Namespace) -> None:
     """Measure, and print the report."""
     # What the flow prints itself must not get into the JSON.
     with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):
-        report = _measure(args.target, args.size, args.warmup)
+        report = _measure(_flow(args), args.size, args.warmup)
     if not report.datapoints:
         why = f"has no more than the {args.warmup} datapoints of --warmup" if args.warmup else "is empty"
         raise EmptyFlowError(f"{args.target!r} {why}: there is nothing to measure")
     print(report.to_json() if args.json else report)
 
 
-def _measure(name: str, size: int, warmup: int) -> SpeedReport:
+def _flow(args: argparse.Namespace) -> DataFlow:
+    """Return the flow that is to be measured, in workers or not."""
+    if args.num_thread:
+        return MultiThreadRunner(target.factory(args.target), AHEAD * args.num_thread, args.num_thread)
+    df = target.load(args.target)
+    return MultiProcessRunnerZMQ(df, args.num_proc, hwm=AHEAD) if args.num_proc else df
+
+
+def _measure(flow: DataFlow, size: int, warmup: int) -> SpeedReport:
     # Not by TestDataSpeed, which keeps the datapoints of a flow that cannot go back.
-    with target.load(name) as df, progress(warmup + size, "speed") as bar:
+    with flow as df, progress(warmup + size, "speed") as bar:
         return measure(iter(df), size, warmup, lambda _: bar.update())

@@ -10,6 +10,7 @@ import pathlib
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -41,11 +42,31 @@ def load(target: str) -> DataFlow:
         TargetError: if there is no such thing, or it is no flow.
         Exception: whatever the code raises that makes the flow.
     """
+    return _flow(_find(target), target)
+
+
+def factory(target: str) -> Callable[[], DataFlow]:
+    """Return a function that makes the flow which ``target`` names, anew at each call.
+
+    Raises:
+        TargetError: if there is no such thing, or it is a flow that exists already.
+        Exception: whatever the code raises that is to make the flow.
+    """
+    found = _find(target)
+    if isinstance(found, DataFlow):
+        raise TargetError(
+            f"{target!r} is one flow, and each thread needs its own: name a function that makes it, or use --num-proc"
+        )
+    return partial(_flow, found, target)
+
+
+def _find(target: str) -> Any:
+    """Return what ``target`` names, or a function that opens it if that is a data file."""
     place, colon, name = target.rpartition(":")
     if pathlib.Path(target).exists() or not colon:
-        return _open(target)
+        return _file(target)
     module = _run_file(place) if place.endswith(".py") or "/" in place else _import(place)
-    return _flow(_look_up(module, place, name), target)
+    return _look_up(module, place, name)
 
 
 def serializer(path: str) -> Any:
@@ -60,7 +81,7 @@ def serializer(path: str) -> Any:
     return SERIALIZERS[suffix]
 
 
-def _open(path: str) -> DataFlow:
+def _file(path: str) -> Callable[[], DataFlow]:
     if not pathlib.Path(path).exists():
         raise TargetError(
             f"no such file: {path!r}. A target is a data file, or names a function: "
@@ -68,8 +89,7 @@ def _open(path: str) -> DataFlow:
         )
     if path.endswith(".py"):
         raise TargetError(f"{path!r} is code: name the function in it that makes the flow, as in {path}:make_flow")
-    flow: DataFlow = serializer(path).load(path, shuffle=False)
-    return flow
+    return partial(serializer(path).load, path, shuffle=False)
 
 
 def _run_file(path: str) -> ModuleType:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import code
 import re
 import sys
+import threading
+from typing import Any
 
 import cv2
 import pytest
 
 from dataflow.cli import main, photos
+from dataflow.cli.demo import THREADS
 from dataflow.cli.photos import make_photographs
 
 
@@ -51,8 +54,10 @@ def test_reports_a_rate_for_each_step_and_where_the_file_lies(demo, monkeypatch,
         "+ random crop, 224 x 224",
         "+ random flip",
         "+ batches of 64",
+        f"all of it in {THREADS} threads",
     ]
-    assert re.search(r"^Overall: [\d,]+ images/s from the file to batches, in one process\.$", out, re.MULTILINE)
+    overall = rf"^Overall: [\d,]+ images/s from the file to batches in {THREADS} threads, [\d,]+ in one\.$"
+    assert re.search(overall, out, re.MULTILINE)
     assert re.search(r"^demo-data/photos\.lmdb has [\d.]+ MB\.", out, re.MULTILINE)
 
 
@@ -67,10 +72,11 @@ def test_a_second_run_uses_the_files_again(demo, monkeypatch, capsys):
 @pytest.mark.slow
 def test_the_printed_lines_run_as_they_stand(demo, monkeypatch, capsys):
     monkeypatch.chdir(demo)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(lines_of(run_again(capsys)), names)
     assert "2 datapoints in" in capsys.readouterr().out
-    images, labels = next(iter(names["df"]))
+    with names["df"] as df:
+        images, labels = next(iter(df))
     assert images.shape == (64, 224, 224, 3)
     assert sorted({*labels.tolist()}) == [0, 1, 2, 3, 4, 5, 6, 7]
 
@@ -85,6 +91,14 @@ def test_the_printed_lines_can_be_pasted_into_a_python_prompt(demo, monkeypatch,
     out, err = capsys.readouterr()
     assert "2 datapoints in" in out
     assert "Error" not in err
+
+
+@pytest.mark.slow
+def test_no_thread_is_left_behind(demo, monkeypatch, capsys):
+    monkeypatch.chdir(demo)
+    before = {*threading.enumerate()}
+    run_again(capsys)
+    assert {*threading.enumerate()} == before
 
 
 def test_a_photograph_depends_on_its_number_alone(tmp_path):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dataflow import BatchData, DataFromList, MapData
+from dataflow import BatchData, DataFromList, MapData, MultiProcessRunnerZMQ
 from dataflow.cli.failure import explain
 
 
@@ -44,6 +44,17 @@ def test_an_error_of_the_standard_library_alone_is_one_line():
     assert explain(caught.value) == (
         "dataflow: JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1); "
         "in MapData(ds=DataFromList, func=loads), datapoint 0"
+    )
+
+
+def test_the_traceback_of_a_process_is_told_without_our_part_of_it():
+    with MultiProcessRunnerZMQ(MapData(DataFromList([[1]], shuffle=False), broken)) as df:
+        lines = failure_of(df)
+    assert lines[0] == "Traceback (most recent call last):"
+    assert [line.split('"')[1] for line in lines if line.startswith("  File")] == [__file__]
+    assert "ValueError: cannot use [1]" in lines
+    assert lines[-1].startswith(
+        "dataflow: ValueError: cannot use [1] [...]; in MapData(ds=DataFromList, func=broken), datapoint 0; in MultiPro"
     )
 
 

@@ -1,0 +1,85 @@
+"""What a pool asks of the workers of one kind, and what it hears from them."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from .task import Context, Task
+
+
+class Kind(enum.IntEnum):
+    """What a worker has to say."""
+
+    READY = 0  # it is up, and about to call Task.run
+    MESSAGE = 1
+    END = 2  # Task.run has returned
+    ERROR = 3  # Task.run has raised; the exception
+    DEATH = 4  # it is gone without one of the two above; a Death
+
+
+class Death(NamedTuple):
+    """How a worker went."""
+
+    exitcode: int | None
+    stack: str = ""
+
+
+class Event(NamedTuple):
+    """One thing that a worker said, as it came in."""
+
+    worker: int
+    kind: Kind
+    payload: Any = None
+    size: int = 0
+
+
+class Crew(ABC):
+    """The workers of one pool. It must not refer to the pool, whose end stops it."""
+
+    def __init__(self, task: Task, workers: int, stage: str) -> None:
+        self.task = task
+        self.contexts = [Context(worker, workers, stage) for worker in range(workers)]
+        self.events: deque[Event] = deque()
+        self.stopped = False
+        # The thread that is inside of `send` or of a `receive`; what it uses is freed by no other one.
+        self.user: int | None = None
+
+    def is_mine(self) -> bool:
+        """Say whether the calling thread may free what the pool's consumer uses."""
+        return self.user in (None, threading.get_ident())
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start every worker."""
+
+    @abstractmethod
+    def send(self, worker: int, message: Any) -> int:
+        """Put a message into a worker's inbox without ever blocking, and return its size in bytes."""
+
+    @abstractmethod
+    def wait(self, timeout: float | None) -> Iterable[int]:
+        """Wait until a worker is heard from, move what is there to ``events``, and return who it was."""
+
+    def open(self, event: Event) -> Any:
+        """Return the message in an event."""
+        return event.payload
+
+    def pid(self, worker: int) -> int:  # noqa: ARG002  # threads have none of their own
+        """Return the process of a worker, or 0."""
+        return 0
+
+    @abstractmethod
+    def give_up(self, worker: int) -> str:
+        """Stop a worker that is stuck, as far as that is possible, and return its Python stack."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End every worker and free everything; harmless when repeated.
+
+        Where another thread is the user, its workers end, which wakes it, and it calls this again for the rest.
+        """

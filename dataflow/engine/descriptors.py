@@ -1,0 +1,83 @@
+"""The table of the engine's descriptors: what a forked child must not keep.
+
+    parent: near ends of all channels, sentinels, life lines          all in the table
+      +-- fork --> worker i: closes all of them but its own
+      +-- fork --> a child that the user forks: closes all of them
+
+A child that kept the near end of a sibling's channel would keep that sibling from seeing the end of its parent, and
+the parent's copy of a sentinel would be one more way to leak. The table holds objects, not numbers: an object that
+was closed in a child never closes a number that has been given to something else since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Protocol
+
+
+class Closable(Protocol):
+    """What the table holds: a Descriptor, a socket."""
+
+    def close(self) -> None: ...
+
+
+class Descriptor:
+    """A file descriptor that closes once: by hand, by the garbage collector, or in a forked child."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        register(self)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Kept(threading.local):
+    items: tuple[Closable, ...] = ()
+
+
+_table: weakref.WeakSet[Closable] = weakref.WeakSet()
+_kept = _Kept()
+
+
+def register(item: Closable) -> None:
+    """Have ``item`` closed in every forked child."""
+    _table.add(item)
+
+
+@contextlib.contextmanager
+def keeping(*items: Closable | None) -> Iterator[None]:
+    """Let a child that this thread forks meanwhile keep these."""
+    _kept.items = tuple(item for item in items if item is not None)
+    try:
+        yield
+    finally:
+        _kept.items = ()
+
+
+def pipe() -> tuple[Descriptor, Descriptor]:
+    """Return the two ends of a new pipe, reader first."""
+    reader, writer = os.pipe()
+    return Descriptor(reader), Descriptor(writer)
+
+
+def _in_child() -> None:
+    for item in list(_table):
+        if not any(item is kept for kept in _kept.items):
+            item.close()
+            _table.discard(item)
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,338 @@
+"""The pool: it starts the workers of one task, feeds them, listens to them, and stops them.
+
+    caller -- send(i, m) --> Pool --> Crew --> inbox of worker i --> Task.run
+    caller <-- receive() --- Pool <-- Crew <-- events <------------------+
+
+It has no thread of its own: it is a state machine that moves when its caller sends or waits. The crew (inline.py,
+threads.py, processes.py) knows how its kind of worker is started, woken, heard and ended; the pool knows what it means.
+
+The life of one message:
+
+1.  ``send`` notes which samples are in it, and the crew takes it at once: pickled if there is a border to cross,
+    queued if the way is full.
+2.  The worker's ``Task.run`` draws it from its inbox, and yields the answer.
+3.  ``receive`` waits in the crew until a worker is heard from, and takes one event after another, as they came.
+4.  An answer takes the oldest message of its worker off the list of what is in flight, and is returned.
+5.  A failure becomes an exception, raised when all that came before it has been received; before that the pool closes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, NamedTuple, NoReturn, Self
+
+from ..errors import UsageError, WorkerError
+from ..utils import check
+from . import failures
+from .crew import Crew, Event, Kind
+from .inline import InlineCrew
+from .launcher import METHODS
+from .processes import ProcessCrew
+from .task import Task
+from .threads import ThreadCrew
+
+KINDS = ("process", "zmq", "thread", "inline")
+BUFFER_BYTES = 256 << 20
+# A worker that is still starting (a new interpreter, imports) is given at least this long, in seconds.
+STARTING = 60.0
+
+
+# Python's hook that ends what is still there at exit is set with the first of these. So it is set before a program sets
+# hooks of its own, which may use a pool, and it runs behind them.
+weakref.finalize(Crew, int)
+
+
+class Sent(NamedTuple):
+    """A message that has not been answered."""
+
+    samples: Sequence[int]
+    size: int
+
+
+class Pool:
+    """Run ``task`` in ``workers`` workers; every other class of the engine serves this one.
+
+    Args:
+        task: what each worker runs.
+        workers: how many, at least 1.
+        kind: "process" (over a socketpair), "zmq" (processes over ZeroMQ), "thread", or "inline": in the caller.
+        stage: whose pool it is, for messages.
+        start_method: "fork" or "spawn" ("forkserver" means the same); None leaves it to ``set_start_method``.
+        timeout: seconds that a worker with work may be silent while the caller waits; None is for ever.
+        buffer_bytes: how much may be on its way before ``full`` says so.
+
+    Raises:
+        TypeError, ValueError: at construction, for a wrong argument.
+        WorkerError: from ``start``, if the machine does not allow another worker.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        workers: int,
+        *,
+        kind: str,
+        stage: str,
+        start_method: str | None = None,
+        timeout: float | None = None,
+        buffer_bytes: int = BUFFER_BYTES,
+    ) -> None:
+        check.instance(Task, "a Task", task=task)
+        check.integer(1, workers=workers, buffer_bytes=buffer_bytes)
+        check.one_of(KINDS, kind=kind)
+        check.one_of((*METHODS, None), start_method=start_method)
+        if timeout is not None:
+            check.instance((int, float), "a number of seconds or None", timeout=timeout)
+            if not timeout > 0:
+                raise ValueError(f"timeout must be more than 0 seconds, or None, got {timeout}")
+        self.task = task
+        self.workers = int(workers)
+        self.kind = kind
+        self.stage = stage
+        self.start_method = start_method
+        self.timeout = timeout
+        self.buffer_bytes = buffer_bytes
+        self._crew: Crew | None = None
+        self._closed = False
+        self._pid = 0
+        self._sent = [deque[Sent]() for _ in range(self.workers)]
+        self._ended: set[int] = set()
+        self._ready: set[int] = set()
+        self._fed = False
+        # Clock of the timeout: seconds spent waiting in all, and what it showed when each worker was heard from.
+        self._waited = 0.0
+        self._heard = [0.0] * self.workers
+
+    def start(self) -> None:
+        """Start all workers, or none; once started it does nothing."""
+        if self._crew is not None or self._closed:
+            self._running()
+            return
+        crew = self._hire()
+        self._crew, self._pid = crew, os.getpid()
+        self._end = weakref.finalize(self, _stop, crew, self._pid)  # also when it is dropped, and at exit
+        try:
+            crew.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, worker: int, message: Any, samples: Sequence[int] = range(0)) -> None:
+        """Send ``message`` to a worker, without ever blocking.
+
+        Args:
+            worker: its index.
+            message: what its inbox yields.
+            samples: the numbers of the datapoints in it, for the error if the worker dies.
+
+        Raises:
+            TypeError: if it cannot be pickled; the message names the place inside the datapoint.
+            UsageError: if the pool is not running.
+        """
+        crew = self._use()
+        try:
+            size = crew.send(worker, message)
+        finally:
+            self._leave(crew)
+        if not self._sent[worker]:
+            self._heard[worker] = self._waited  # it had no work until now
+        self._fed = True
+        self._sent[worker].append(Sent(samples, size))
+
+    def receive(self, block: bool = True) -> tuple[int, Any] | None:
+        """Return the next message as ``(worker, message)``, in the order in which they came in.
+
+        None if nothing is there and ``block`` is False, or if every worker has ended.
+
+        Raises:
+            WorkerDied: if a worker is gone; all that it had sent has been received before.
+            WorkerTimeout: if one with work was silent for too long.
+            WorkerError: if an exception or a message of a worker does not unpickle.
+            BaseException: what the task raised, with the worker's traceback as its cause. Any error closes the pool.
+        """
+        crew = self._use()
+        try:
+            while True:
+                if crew.stopped:
+                    self._say_stopped()
+                elif crew.events:
+                    answer = self._take(crew, crew.events.popleft())
+                    if answer is not None:
+                        return answer
+                elif len(self._ended) == self.workers or not self._listen(crew, block):
+                    return None
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._leave(crew)
+
+    def ended(self, worker: int) -> bool:
+        """Say whether a worker's ``Task.run`` has returned, and its last message has been received."""
+        return worker in self._ended
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the messages that are on their way: sent and not answered, or not yet received."""
+        return sum(sent.size for queue in self._sent for sent in queue) + sum(
+            event.size for event in (self._crew.events if self._crew else ())
+        )
+
+    @property
+    def full(self) -> bool:
+        """True when ``buffer_bytes`` or more are on their way: receive before you send more."""
+        return self.held_bytes >= self.buffer_bytes
+
+    def close(self) -> None:
+        """End the workers and free everything that the pool holds, within a second; harmless when repeated."""
+        if self._crew is None:
+            self._closed = True
+        elif self._pid == os.getpid():
+            self._closed = True
+            self._end()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "running" if self._crew else "not started"
+        return f"Pool(stage={self.stage!r}, kind={self.kind!r}, workers={self.workers}, {state})"
+
+    def _hire(self) -> Crew:
+        if self.kind == "inline":
+            return InlineCrew(self.task, self.workers, self.stage)
+        if self.kind == "thread":
+            return ThreadCrew(self.task, self.workers, self.stage)
+        if os.name != "posix":
+            raise UsageError(f"{self.stage} needs processes as POSIX has them; on this system use its thread class")
+        return ProcessCrew(
+            self.task, self.workers, self.stage, over_zmq=self.kind == "zmq", start_method=self.start_method
+        )
+
+    def _running(self) -> Crew:
+        if self._closed:
+            raise UsageError(f"the pool of {self.stage} is closed; make a new one")
+        if self._crew is None:
+            raise UsageError(f"the pool of {self.stage} has not been started")
+        if self._pid != os.getpid():
+            raise UsageError(f"the pool of {self.stage} belongs to process {self._pid}; make a new one in this process")
+        return self._crew
+
+    def _use(self) -> Crew:
+        """Return the crew, for this thread alone until it leaves it."""
+        crew = self._running()
+        if not crew.is_mine():
+            raise UsageError(f"{self.stage} is waiting in another thread; a pool has one consumer")
+        crew.user = threading.get_ident()
+        return crew
+
+    def _leave(self, crew: Crew) -> None:
+        crew.user = None
+        if crew.stopped:
+            crew.stop()  # free what another thread that stopped it could not
+
+    def _say_stopped(self) -> NoReturn:
+        if self._closed:
+            raise UsageError(f"the pool of {self.stage} was closed by another thread while this one waited")
+        raise SystemExit  # the interpreter is leaving, and a thread has nothing to say about that
+
+    def _listen(self, crew: Crew, block: bool) -> bool:
+        """Wait until a worker is heard from; False if the caller does not want to wait, and none was."""
+        before = time.monotonic()
+        heard = crew.wait(self._patience() if block else 0)
+        self._waited += time.monotonic() - before
+        for worker in heard:
+            self._heard[worker] = self._waited
+        if not crew.events and block:
+            self._look_for_stuck(crew)
+        return block or bool(crew.events)
+
+    def _take(self, crew: Crew, event: Event) -> tuple[int, Any] | None:
+        worker, kind, payload, _ = event
+        if kind is Kind.MESSAGE:
+            message = self._open(crew, event)
+            if self._sent[worker]:
+                self._sent[worker].popleft()
+            return worker, message
+        if kind is Kind.READY:
+            self._ready.add(worker)
+        elif kind is Kind.END:
+            self._end_of(crew, worker)
+        elif kind is Kind.ERROR:
+            self._raise(crew, worker, payload)
+        else:
+            raise failures.died(crew.contexts[worker], crew.pid(worker), payload, self._in_flight(worker))
+        return None
+
+    def _open(self, crew: Crew, event: Event) -> Any:
+        try:
+            return crew.open(event)
+        except Exception as error:
+            context, pid = crew.contexts[event.worker], crew.pid(event.worker)
+            raise WorkerError(
+                f"a message of {failures.name(context, pid)} cannot be unpickled: {type(error).__name__}: {error}",
+                stage=self.stage, worker=event.worker, pid=pid,
+            ) from error  # fmt: skip
+
+    def _end_of(self, crew: Crew, worker: int) -> None:
+        lost = self._in_flight(worker)
+        if lost:
+            context, pid = crew.contexts[worker], crew.pid(worker)
+            raise WorkerError(
+                f"{failures.name(context, pid)} ended without an answer to {failures.numbers(lost)}: "
+                "its task returned too early, or a function in it raised StopIteration",
+                stage=self.stage, worker=worker, pid=pid,
+            )  # fmt: skip
+        self._ended.add(worker)
+
+    def _raise(self, crew: Crew, worker: int, error: BaseException) -> NoReturn:
+        if not any(note.startswith(f"in {self.stage}, worker ") for note in getattr(error, "__notes__", ())):
+            oldest = self._sent[worker][0].samples if self._sent[worker] else ()
+            error.add_note(failures.place(crew.contexts[worker], crew.pid(worker), oldest))
+        raise error
+
+    def _in_flight(self, worker: int) -> list[int]:
+        return list(chain.from_iterable(sent.samples for sent in self._sent[worker]))
+
+    def _with_work(self) -> list[int]:
+        """List the workers that owe a message: an answer, or anything if the pool was never sent to."""
+        return [
+            worker for worker in range(self.workers)
+            if worker not in self._ended and (self._sent[worker] or not self._fed)
+        ]  # fmt: skip
+
+    def _limit(self, worker: int) -> float:
+        assert self.timeout is not None
+        limit = self.timeout if worker in self._ready else max(self.timeout, STARTING)
+        return self._heard[worker] + limit - self._waited
+
+    def _patience(self) -> float | None:
+        """Return how long to wait before the first worker counts as stuck."""
+        if self.timeout is None:
+            return None
+        limits = [self._limit(worker) for worker in self._with_work()]
+        return max(0.0, min(limits)) if limits else None
+
+    def _look_for_stuck(self, crew: Crew) -> None:
+        if self.timeout is None:
+            return
+        for worker in self._with_work():
+            if self._limit(worker) <= 0:
+                samples, context, pid = self._in_flight(worker), crew.contexts[worker], crew.pid(worker)
+                raise failures.stuck(context, pid, self.timeout, crew.give_up(worker), samples)
+
+
+def _stop(crew: Crew, pid: int) -> None:
+    """Stop ``crew``, unless this is a forked child of the process that it works for."""
+    if pid == os.getpid():
+        crew.stop()

@@ -1,0 +1,276 @@
+"""Workers that are processes: started, heard, mourned and stopped by whoever waits for them.
+
+                       +-- channel 0 <--> worker 0 (Task.run)
+    caller --> Poll ---+-- sentinel 0 <-- its end
+    (wait)             +-- channel 1 <--> worker 1
+                       +-- sentinel 1
+
+One poll waits for everything, without a tick: an idle pool costs nothing, and a death is known when it happens.
+
+The life of a worker:
+
+1.  ``start`` makes its channel and launches it; if one cannot be started, none is left.
+2.  It says READY, then answers; ``wait`` cuts its frames into events. They are unpickled when they are received.
+3.  It says END or ERROR and leaves; its exit code no longer matters.
+4.  Or its sentinel becomes readable, or its channel ends, before that: what it had sent completely becomes events,
+    and then comes its DEATH.
+5.  ``stop`` closes the channels, which ends the inbox of each worker and breaks what it still sends; one that has
+    not left after GRACE is sent SIGTERM, and after GRACE again SIGKILL. Then it is reaped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from ..errors import WorkerError
+from ..utils.remote_error import unpack
+from .channel import Near, Poll, SocketWire, Wire
+from .child import DUMP
+from .crew import Crew, Death, Event, Kind
+from .descriptors import Descriptor
+from .frames import Frame, encode
+from .launcher import Forker, Process, Spawner, memory_file, signals_held, start_method
+from .task import Context, Task
+from .zmq_channel import ZmqWire
+
+# How long a worker may take to leave by itself, and then to die of SIGTERM, in seconds.
+GRACE = 0.3
+# How long a process may take to end that cannot but end: its channel has ended, or it was told to dump and die.
+LAST = 1.0
+LIMITS = {
+    errno.EMFILE: ("open files", "SC_OPEN_MAX", "ulimit -n"),
+    errno.EAGAIN: ("processes", "SC_CHILD_MAX", "ulimit -u"),
+}
+
+
+class ProcessCrew(Crew):
+    """One process a worker."""
+
+    def __init__(self, task: Task, workers: int, stage: str, *, over_zmq: bool, start_method: str | None) -> None:
+        super().__init__(task, workers, stage)
+        self._over_zmq = over_zmq
+        self._asked = start_method
+        self._by_value = False
+        self._wire: Wire | None = None
+        self._poll: Any = None
+        self._stacks: Descriptor | None = None
+        self._stacks_read = 0
+        self._keys: dict[Any, tuple[int, bool]] = {}
+        self._channels: list[Near] = []
+        self._processes: list[Process] = []
+        self._said_last: set[int] = set()  # have sent END or ERROR
+        self._ready: set[int] = set()
+        self._stopping = threading.Lock()
+
+    def start(self) -> None:
+        try:
+            # Ctrl-C finds each of these either not there or on record.
+            with signals_held():
+                self._stacks = memory_file("dataflow-stacks")
+                wire: Wire = ZmqWire() if self._over_zmq else SocketWire()
+                self._wire, self._poll = wire, wire.poll()
+            with contextlib.closing(self._launcher(self._stacks)) as launcher:
+                for context in self.contexts:
+                    with signals_held() as mask:
+                        self._launch(launcher, wire, context, mask)
+        except OSError as error:
+            self._refuse(error)
+        for worker, (near, process) in enumerate(zip(self._channels, self._processes, strict=True)):
+            self._watch(near.key, worker, is_channel=True)
+            self._watch(process.sentinel.fileno(), worker, is_channel=False)
+
+    def _launch(self, launcher: Forker | Spawner, wire: Wire, context: Context, mask: set[int]) -> None:
+        near, end = wire.pair(context.worker)
+        self._channels.append(near)
+        with contextlib.closing(end.descriptor):
+            self._processes.append(launcher.start(context, end, mask))
+
+    def _launcher(self, stacks: Descriptor) -> Forker | Spawner:
+        if start_method(self._asked) == "fork":
+            return Forker(self.task, stacks)
+        self._by_value = True
+        return Spawner(self.task, self.contexts[0].stage, len(self.contexts), stacks)
+
+    def _refuse(self, error: OSError) -> NoReturn:
+        started, advice = len(self._processes), ""
+        if error.errno in LIMITS:
+            what, limit, command = LIMITS[error.errno]
+            advice = f" The limit of {what} is {os.sysconf(limit)}: raise it ({command}), or use fewer workers."
+        raise WorkerError(
+            f"cannot start worker {started + 1} of {len(self.contexts)} of {self.contexts[0].stage}: {error}.{advice}",
+            stage=self.contexts[0].stage, worker=started,
+        ) from error  # fmt: skip
+
+    def _watch(self, key: Any, worker: int, is_channel: bool) -> None:
+        self._keys[key] = (worker, is_channel)
+        self._poll.watch(key)
+
+    def _forget(self, key: Any) -> None:
+        if self._keys.pop(key, None) is not None:
+            self._poll.forget(key)
+
+    def send(self, worker: int, message: Any) -> int:
+        frame = encode(self.task, message, self._by_value)
+        channel = self._channels[worker]
+        if channel.key in self._keys:  # else it is gone, which `wait` will tell or has told
+            channel.send(frame)
+            if channel.waiting:
+                self._poll.watch(channel.key, writing=True)
+        return frame.size
+
+    def wait(self, timeout: float | None) -> Iterable[int]:
+        keys = self._poll.wait(timeout)
+        if self.stopped:
+            return ()
+        heard, gone = set(), set()
+        for key in keys:
+            worker, is_channel = self._keys[key]
+            heard.add(worker)
+            if not is_channel or not self._listen(worker):
+                gone.add(worker)
+        for worker in gone:
+            self._bury(worker)
+        return heard
+
+    def _listen(self, worker: int) -> bool:
+        """Take what is there from a worker; False if there will be no more, and it said no last word."""
+        channel = self._channels[worker]
+        if channel.waiting and channel.flush():
+            self._poll.watch(channel.key)
+        for frame in channel.receive():
+            self._hear(worker, frame)
+        if channel.ended:
+            self._forget(channel.key)
+        return not channel.ended or worker in self._said_last
+
+    def _hear(self, worker: int, frame: Frame) -> None:
+        if frame.kind is Kind.READY:
+            self._ready.add(worker)
+            if len(self._ready) == len(self._channels) and self._wire is not None:
+                self._wire.connected()
+        elif frame.kind is not Kind.MESSAGE:
+            self._said_last.add(worker)
+            self._channels[worker].taken()
+        payload = unpack(frame.data) if frame.kind is Kind.ERROR else frame
+        self.events.append(Event(worker, frame.kind, payload, frame.size))
+
+    def _bury(self, worker: int) -> None:
+        """Hear the last of a worker that is gone, and reap it."""
+        channel, process = self._channels[worker], self._processes[worker]
+        while channel.key in self._keys:
+            before = len(self.events)
+            self._listen(worker)
+            if len(self.events) == before:
+                self._forget(channel.key)
+        if process.reaped:
+            return
+        self._forget(process.sentinel.fileno())
+        if not _ended([process], LAST):
+            process.send(signal.SIGKILL)
+        process.reap()
+        if worker not in self._said_last:
+            self.events.append(Event(worker, Kind.DEATH, Death(process.exitcode, self._read_stacks())))
+
+    def open(self, event: Event) -> Any:
+        frame: Frame = event.payload
+        return pickle.loads(frame.data, buffers=frame.arrays)
+
+    def pid(self, worker: int) -> int:
+        return self._processes[worker].pid
+
+    def give_up(self, worker: int) -> str:
+        process = self._processes[worker]
+        process.send(DUMP)
+        if not _ended([process], LAST):
+            process.send(signal.SIGKILL)
+        return self._read_stacks()
+
+    def _read_stacks(self) -> str:
+        """Return what faulthandler has written since this was asked last."""
+        if self._stacks is None:
+            return ""
+        data = os.pread(self._stacks.fileno(), 1 << 20, self._stacks_read)
+        self._stacks_read += len(data)
+        return _own_frames(data.decode(errors="replace"))
+
+    def stop(self) -> None:
+        self.stopped = True
+        with signals_held(), self._stopping:
+            mine = self.is_mine()
+            try:
+                self._dismiss(mine)
+            finally:
+                self._clear(mine)
+
+    def _dismiss(self, mine: bool) -> None:
+        """Have every worker leave, or kill it."""
+        if mine:
+            for worker, (_, process) in enumerate(zip(self._channels, self._processes, strict=False)):
+                if worker not in self._ready:
+                    self._listen(worker)
+                if worker not in self._ready:  # it has done nothing yet, and may be busy with that for long
+                    process.send(signal.SIGKILL)
+            for channel in self._channels:
+                channel.close()
+        else:  # the user of the channels will wake when the workers are gone
+            for process in self._processes:
+                process.send(signal.SIGTERM)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if _ended(self._processes, GRACE):
+                return
+            for process in self._processes:
+                process.send(number)
+
+    def _clear(self, mine: bool) -> None:
+        """Reap every worker, and free everything, now that no signal can come in between."""
+        while self._processes:
+            process = self._processes[-1]
+            process.send(signal.SIGKILL)  # it has no effect on one that has ended
+            process.reap()
+            self._processes.pop()
+        if self._wire is not None:
+            self._wire.connected()
+            if mine:
+                while self._channels:
+                    self._channels.pop().close()
+                self._wire.close()
+                self._keys.clear()
+                self._wire = self._poll = None
+        if self._stacks is not None:
+            self._stacks.close()
+
+
+def _own_frames(stacks: str) -> str:
+    """Leave out the frames of the parent that a forked worker stands on."""
+    kept, below = [], False
+    for line in stacks.splitlines(keepends=True):
+        below = below and line.startswith("  ")
+        if not below:
+            kept.append(line)
+        below = below or line.endswith(" in run_forked\n")
+    return "".join(kept)
+
+
+def _ended(processes: list[Process], timeout: float) -> bool:
+    """Wait until all of these have ended; False if some have not after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    poll = Poll()
+    running = {process.sentinel.fileno() for process in processes if not process.reaped}
+    for sentinel in running:
+        poll.watch(sentinel)
+    while running:
+        ready = poll.wait(max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return False
+        for sentinel in ready:
+            poll.forget(sentinel)
+            running.discard(sentinel)
+    return True

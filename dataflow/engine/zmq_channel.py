@@ -1,0 +1,288 @@
+"""The private channel of the classes whose names say ZMQ: the same frames, over ZeroMQ.
+
+    pool                                                             worker
+    ZmqNear: PAIR, bound  <--- ipc://FOLDER/i, one pair a worker ---> PAIR, connected: ZmqFar
+             end of a pipe --- closes when the pool does -----------> its other end, polled with the socket
+
+FOLDER is new, private (0700), and gone as soon as every worker has connected; what is left by a process that is killed
+before that, the next one removes. ZeroMQ tells neither side that the other is gone: here the pipe does, there the
+worker's sentinel.
+
+The life of one message:
+
+1.  ``send`` hands its parts to ZeroMQ, whose own thread writes them; while a worker has not connected they wait here.
+2.  The receiver takes whole messages only. Both sides hold a few at most, then the sender waits.
+3.  The last word of a worker (END or ERROR) is answered, since what ZeroMQ's thread has not yet written would be
+    lost if the worker left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import shutil
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import UsageError
+from ..utils.deps import need
+from .channel import Far, milliseconds
+from .crew import Kind
+from .descriptors import Descriptor, pipe
+from .frames import Bytes, Frame
+from .worker import HungUp
+
+with contextlib.suppress(ImportError):  # Windows has none, and none of this runs there
+    import fcntl
+
+# Messages that one side holds for the other before it waits.
+HIGH_WATER = 4
+# Messages taken before the other workers have their turn.
+ROUND = 64
+# A socket's path can have 107 bytes; what we add to that of a folder are "/dataflow-12345678/1234".
+LONGEST = 107 - 24
+PREFIX = "dataflow-"
+# How long after it was made a folder may not be locked yet, in seconds.
+NEW = 60.0
+FOLDERS = ("DATAFLOW_PIPEDIR", "TENSORPACK_PIPEDIR")
+
+
+class ZmqWire:
+    """Makes pairs of sockets, one a worker."""
+
+    def __init__(self) -> None:
+        self._zmq = _zmq()
+        self._near: list[ZmqNear] = []
+        _make_sure_of(8)
+        self._folder, self._lock = _private_folder()
+        with _os_errors():
+            self._context = self._zmq.Context()
+
+    def poll(self) -> ZmqPoll:
+        return ZmqPoll()
+
+    def pair(self, worker: int) -> tuple[ZmqNear, ZmqEnd]:
+        address = b"ipc://" + os.fsencode(os.path.join(self._folder, str(worker)))
+        _make_sure_of(12 + len(self._near))  # and each worker that has not yet connected takes one more
+        reader, writer = pipe()
+        with _os_errors():
+            near = ZmqNear(_socket(self._context), writer)
+            self._near.append(near)
+            near.key.bind(address)
+        return near, ZmqEnd(address, reader)
+
+    def connected(self) -> None:
+        """Remove the folder: every worker has found its socket in it."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock.close()
+
+    def close(self) -> None:
+        self.connected()
+        if not self._context.closed:
+            for near in self._near:
+                near.close()
+            self._context.destroy(linger=0)
+
+
+class ZmqNear:
+    """The pool's end."""
+
+    ended = False
+
+    def __init__(self, sock: Any, writer: Descriptor) -> None:
+        self.key = sock
+        self._writer = writer
+        self._outbox: deque[list[bytes]] = deque()
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._outbox)
+
+    def send(self, frame: Frame) -> None:
+        parts = _parts(frame)
+        if self._outbox or not _send(self.key, parts):
+            self._outbox.append([bytes(part) for part in parts])
+
+    def flush(self) -> bool:
+        while self._outbox and _send(self.key, self._outbox[0]):
+            self._outbox.popleft()
+        return not self._outbox
+
+    def receive(self) -> list[Frame]:
+        frames: list[Frame] = []
+        while len(frames) < ROUND and (frame := _receive(self.key)) is not None:
+            frames.append(frame)
+        return frames
+
+    def taken(self) -> None:
+        self.send(Frame(Kind.END, b""))
+
+    def close(self) -> None:
+        self._outbox.clear()
+        self._writer.close()
+        self.key.close(linger=0)
+
+
+class ZmqFar:
+    """The worker's end."""
+
+    def __init__(self, address: bytes, hangup: int) -> None:
+        _make_sure_of(12)
+        self._socket = _socket(_zmq().Context())
+        self._socket.connect(address)
+        self._hangup = hangup
+        self._polls = {writing: ZmqPoll() for writing in (False, True)}
+        for writing, poll in self._polls.items():
+            poll.watch(self._socket, writing, reading=not writing)
+            poll.watch(hangup)
+
+    def _wait(self, writing: bool) -> bool:
+        """Wait until the socket is ready; False if the pool has hung up."""
+        return self._hangup not in self._polls[writing].wait(None)
+
+    def send(self, frame: Frame) -> None:
+        parts = _parts(frame)
+        while not _send(self._socket, parts):
+            if not self._wait(writing=True):
+                raise HungUp
+
+    def receive(self) -> Frame | None:
+        while (frame := _receive(self._socket)) is None:
+            if not self._wait(writing=False):
+                return None
+        return frame
+
+    def finish(self) -> None:
+        """Return when the pool has what was sent, or does not want it any more."""
+        while (frame := self.receive()) is not None and frame.kind is not Kind.END:
+            pass
+
+
+class ZmqEnd:
+    """The far end before its worker runs."""
+
+    def __init__(self, address: bytes, hangup: Descriptor) -> None:
+        self.descriptor = hangup
+        self._address = address
+
+    def recipe(self) -> tuple[Any, ...]:
+        return ("zmq", self._address, self.descriptor.fileno())
+
+    def open(self) -> Far:
+        return ZmqFar(self._address, self.descriptor.fileno())
+
+
+class ZmqPoll:
+    """Wait for ZeroMQ's sockets and for descriptors together."""
+
+    def __init__(self) -> None:
+        self._zmq = _zmq()
+        self._poller = self._zmq.Poller()
+
+    def watch(self, key: Any, writing: bool = False, reading: bool = True) -> None:
+        self._poller.register(key, reading * self._zmq.POLLIN | writing * self._zmq.POLLOUT)
+
+    def forget(self, key: Any) -> None:
+        self._poller.unregister(key)
+
+    def wait(self, timeout: float | None) -> list[Any]:
+        return [key for key, _ in self._poller.poll(None if timeout is None else milliseconds(timeout))]
+
+
+@functools.cache
+def _zmq() -> Any:
+    return need("zmq", by="a class with ZMQ in its name")
+
+
+def _socket(context: Any) -> Any:
+    zmq = _zmq()
+    sock = context.socket(zmq.PAIR)
+    sock.set_hwm(HIGH_WATER)
+    sock.linger = 0
+    return sock
+
+
+def _parts(frame: Frame) -> list[Bytes]:
+    return [bytes((frame.kind,)), frame.data, *frame.arrays]
+
+
+def _send(sock: Any, parts: list[Any]) -> bool:
+    """Send all of the parts, copied; False if that would block."""
+    zmq = _zmq()
+    try:
+        sock.send_multipart(parts, zmq.DONTWAIT)
+    except zmq.Again:
+        return False
+    return True
+
+
+def _receive(sock: Any) -> Frame | None:
+    zmq = _zmq()
+    try:
+        kind, data, *arrays = sock.recv_multipart(zmq.DONTWAIT, copy=False)
+    except zmq.Again:
+        return None
+    return Frame(Kind(kind.bytes[0]), data.buffer, [_own(array.buffer) for array in arrays])
+
+
+def _own(buffer: memoryview) -> memoryview:
+    """Copy a part into memory of its own; that of ZeroMQ is read-only."""
+    copy = np.empty(len(buffer), np.uint8)
+    copy[:] = buffer
+    return copy.data
+
+
+def _make_sure_of(descriptors: int) -> None:
+    """Raise OSError unless so many more can be opened: ZeroMQ aborts the process where it cannot open one.
+
+    They are counted and not opened, since its thread may need one at this very moment.
+    """
+    if len(os.listdir("/dev/fd")) + descriptors > os.sysconf("SC_OPEN_MAX"):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def _private_folder() -> tuple[str, Descriptor]:
+    """Make a folder that only this user can enter, with a path short enough for a socket, and lock it.
+
+    The lock says that its owner lives: a folder without, left by one that was killed, is removed by the next.
+    """
+    asked = next((os.environ[name] for name in FOLDERS if os.environ.get(name)), None)
+    parent = asked or tempfile.gettempdir()
+    if len(os.fsencode(parent)) > LONGEST:
+        if asked:
+            raise UsageError(f"the folder of the sockets has a path of more than {LONGEST} bytes: {asked!r}")
+        parent = "/tmp"
+    for name in os.listdir(parent):
+        if name.startswith(PREFIX):
+            _remove_if_left(os.path.join(parent, name))
+    folder = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
+    lock = Descriptor(os.open(folder, os.O_RDONLY))
+    fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
+    return folder, lock
+
+
+def _remove_if_left(folder: str) -> None:
+    """Remove a folder that is ours, was not made just now, and that nobody holds."""
+    with contextlib.suppress(OSError):
+        lock = Descriptor(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+        with contextlib.closing(lock):
+            status = os.fstat(lock.fileno())
+            if status.st_uid == os.geteuid() and time.time() - status.st_mtime > NEW:
+                fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _os_errors() -> Iterator[None]:
+    """Raise ZeroMQ's errors as the OSError that they are."""
+    try:
+        yield
+    except _zmq().ZMQError as error:
+        raise OSError(error.errno, error.strerror) from error

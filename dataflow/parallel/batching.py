@@ -1,0 +1,191 @@
+"""Map a flow in workers that also stack what they make into batches.
+
+A worker keeps what does not fill a batch until its next frame. At the end the consumer asks for what is left over, and
+stacks that itself, so a pass is the full batches of one pass of ``ds``, however many workers share it::
+
+    Dispatch --(key, n, rows, stream)--> worker: BatchTask, func, kept --(batches, ends)--> Dispatch --> consumer
+       `-------(key, n, None, stream)--> worker: BatchTask -----------(kept, their n)--> Dispatch._rest --^
+
+The life of a datapoint is that of mapping.py. A batch covers all that its worker was given up to the last datapoint in
+it, dropped ones included; a frame is forgotten when it is covered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from ..base import length
+from ..engine import Context
+from ..passes import Place, Run, Walk, _inside, locate
+from ..utils import check
+from ..utils.stack import stack
+from .dispatch import Dispatch
+from .failure import Failure
+from .feed import Answer, Feed, Frame
+from .mapping import Draws, MapTask, ParallelMap
+
+
+class BatchTask(MapTask):
+    """Apply a function and stack the results; what the workers run.
+
+    Args:
+        func: the function.
+        batch_size: datapoints in a batch.
+    """
+
+    def __init__(self, func: Callable[..., Any], batch_size: int) -> None:
+        super().__init__(func)
+        self._batch_size = batch_size
+
+    def run(self, inbox: Iterator[Any], context: Context) -> Iterator[Answer]:
+        draws, current = Draws(), 0
+        kept: list[tuple[int, Any]] = []
+        for key, n, rows, stream in inbox:
+            start = time.perf_counter()
+            if stream != current:  # the pass before was given up
+                kept, current = [], stream
+            if rows is None:
+                yield Answer([dp for _, dp in kept], [number for number, _ in kept])
+                kept = []
+                continue
+            results, ends, failure = _inside(None, self._results, rows, n, draws.of(key), context)
+            kept += zip([n + j for j in ends], results, strict=True)
+            batches, ends = [], []
+            try:
+                while len(kept) >= self._batch_size:
+                    full, kept = kept[: self._batch_size], kept[self._batch_size :]
+                    batches.append(stack([dp for _, dp in full]))
+                    ends.append(full[-1][0] - n)
+            except Exception as error:
+                context.note(error, full[-1][0] - 1)
+                failure = Failure(error)
+            yield Answer(batches, ends, failure, time.perf_counter() - start)
+
+    def parts(self, message: Any) -> Iterable[tuple[str, Any]]:
+        return () if message[2] is None else super().parts(message)
+
+
+class BatchDispatch(Dispatch):
+    """A stream of batches on its way through the workers.
+
+    Args:
+        flow: the map.
+        feed: what it maps.
+    """
+
+    def __init__(self, flow: ParallelMapAndBatch, feed: Feed) -> None:
+        super().__init__(flow, feed)
+        self.weight = flow.batch_size
+        self._remainder = flow.remainder
+        self._covered = [0] * flow._workers  # the number of the last datapoint of each worker that is done with
+
+    def _message(self, frame: Frame) -> Any:
+        return *super()._message(frame), self._stream
+
+    def _done(self, frame: Frame) -> int:
+        covered, current = self._covered[frame.worker], self._current
+        if current is not None and current.worker == frame.worker and (done := super()._done(current)):
+            covered = current.place["n"] + done
+        return min(max(covered - int(frame.place["n"]), 0), frame.count)
+
+    def _forget(self, frame: Frame) -> None:
+        if frame.answer.ends:
+            self._cover(frame.worker, frame.place["n"] + frame.answer.ends[-1])
+
+    def _cover(self, worker: int, number: int) -> None:
+        """Note that all up to ``number`` that a worker was given is done with."""
+        self._covered[worker] = number
+        for frame in [frame for frame in self._open.values() if self._done(frame) == frame.count]:
+            del self._open[frame.first]
+
+    def _rest(self) -> Iterator[list[Any]]:
+        self._asked = len(self._covered)
+        for worker in range(self._asked):
+            frame = Frame([], self._feed.offset, self._feed.place(), None)
+            self._queues.send(worker, frame, (None, frame.place["n"], None, self._stream))
+        while self._asked:
+            self._collect(block=True)
+            if self._broken:
+                raise self._broken
+        kept = sorted(
+            (number, frame.worker, dp)
+            for frame in self._answered
+            for number, dp in zip(frame.answer.ends, frame.answer.results, strict=True)
+        )
+        for start in range(0, len(kept), self.weight):
+            numbers, workers, rows = zip(*kept[start : start + self.weight], strict=True)
+            if len(rows) == self.weight or self._remainder:
+                batch = _stacked(rows, self._flow, numbers[-1] - 1)
+                for worker, number in zip(workers, numbers, strict=True):
+                    self._cover(worker, number)
+                yield [batch]
+
+
+class ParallelMapAndBatch(ParallelMap):
+    """Apply a function and stack the results in workers; base class of the parallel maps that batch.
+
+    Args:
+        ds: flow of lists or dicts.
+        workers: how many.
+        map_func: datapoint -> datapoint | None.
+        batch_size: datapoints in a batch.
+        buffer_size: datapoints on their way; None is ten batches.
+        remainder: also yield what is left at the end as a smaller batch.
+        ordered: in the order of ``ds``.
+        start_method: how processes start.
+        timeout: seconds that a worker may be silent.
+    """
+
+    def __init__(
+        self, ds: Any, workers: int, map_func: Callable[..., Any], batch_size: int, buffer_size: int | None,
+        remainder: bool, ordered: bool, start_method: str | None, timeout: float | None,
+    ) -> None:  # fmt: skip
+        check.integer(1, batch_size=batch_size)
+        check.flag(remainder=remainder)
+        self.batch_size = int(batch_size)
+        self.remainder = remainder
+        most = 10 * self.batch_size if buffer_size is None else buffer_size
+        super().__init__(ds, workers, map_func, most, True, ordered, start_method, timeout)
+        size = length(self.ds)
+        if not remainder and size is not None and batch_size > size:
+            raise ValueError(
+                f"batch_size {batch_size} is larger than the flow, which has {size} datapoints, so no batch would "
+                "ever be full. Make it smaller, or pass remainder=True."
+            )
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.ds), self.batch_size)
+        return full + (self.remainder and rest > 0)
+
+    def _task(self) -> MapTask:
+        return MapTask(self.map_func) if self.ordered else BatchTask(self.map_func, self.batch_size)
+
+    def _dispatch(self, feed: Feed) -> Dispatch:
+        return Dispatch(self, feed) if self.ordered else BatchDispatch(self, feed)
+
+    def _walk(self, at: Place, run: Run) -> Walk:
+        it, place = super()._walk(at, run)
+        if not self.ordered:
+            return it, place
+        count = at.get("batches", 0)
+
+        def batches() -> Iterator[Any]:
+            nonlocal count
+            least = 1 if self.remainder else self.batch_size
+            while len(rows := list(islice(it, self.batch_size))) >= least:
+                count += 1
+                yield _stacked(rows, self, count - 1)
+
+        return batches(), lambda: {**place(), "batches": count}
+
+
+def _stacked(rows: Sequence[Any], flow: ParallelMap, number: int) -> Any:
+    """Stack datapoints, or say where that failed."""
+    try:
+        return stack(rows)
+    except Exception as error:
+        locate(error, flow, number)
+        raise

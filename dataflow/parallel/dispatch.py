@@ -1,0 +1,233 @@
+"""Deal the frames of a flow to the workers of a map, and take their answers in; mapping.py draws who talks to whom."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..engine import Pool
+from ..errors import UsageError
+from ..passes import Place
+from ..utils.parts import Parts
+from .feed import MOST, Feed, Frame, merged
+
+if TYPE_CHECKING:
+    from .mapping import ParallelMap
+
+# A frame is a millisecond of work, so that neither the overhead of a frame (50 us) nor the wait for one is felt.
+FRAME_SECONDS = 1e-3
+# Frames that a worker has at first: one that it works on, and one so that it need not wait for the next.
+DEPTH = 2
+
+
+class Queues:
+    """The workers of a map, and the frames that each has in hand.
+
+    Args:
+        pool: a pool that is started.
+        buffer_size: datapoints that all together may have in hand.
+    """
+
+    def __init__(self, pool: Pool, buffer_size: int) -> None:
+        self.pool = pool
+        self.pid = os.getpid()
+        self.stream = 0  # the number of the stream whose answers are wanted
+        self.limit = 1  # datapoints in the next frame
+        self._most = min(MOST, max(1, buffer_size // (DEPTH * pool.workers)))
+        self._deepest = buffer_size
+        self._depths = [DEPTH] * pool.workers
+        self._frames: list[deque[tuple[Frame, int]]] = [deque() for _ in range(pool.workers)]
+
+    def begin(self) -> int:
+        """Begin a new stream, and return its number."""
+        self.stream += 1
+        return self.stream
+
+    def free(self) -> int | None:
+        """Return the worker that has least in hand, of those that have not enough; None if all have."""
+        lengths = [*map(len, self._frames)]
+        free = [worker for worker, depth in enumerate(self._depths) if lengths[worker] < depth]
+        return min(free, key=lengths.__getitem__) if free and not self.pool.full else None
+
+    def idle(self) -> None:
+        """Make the queues longer of workers that have nothing left: theirs must last until the consumer comes back."""
+        for worker, frames in enumerate(self._frames):
+            if not frames:
+                self._depths[worker] = min(2 * self._depths[worker], self._deepest)
+
+    def send(self, worker: int, frame: Frame, message: Any) -> None:
+        """Send a frame to a worker, without waiting."""
+        n = frame.place["n"]
+        start = time.perf_counter()
+        self.pool.send(worker, message, range(n, n + frame.count))
+        frame.seconds = time.perf_counter() - start
+        frame.worker = worker
+        self._frames[worker].append((frame, self.stream))
+
+    def collect(self, block: bool) -> Iterator[Frame]:
+        """Yield frames that were answered, without those that nobody wants any more."""
+        message = self.pool.receive(block)
+        while message is not None:
+            worker, answer = message
+            frame, stream = self._frames[worker].popleft()
+            frame.answer, frame.answered, frame.rows = answer, True, []
+            self._fit(frame)
+            if stream == self.stream:
+                yield frame
+            message = self.pool.receive(block=False)
+
+    def _fit(self, frame: Frame) -> None:
+        """Make frames smaller or larger by the time that one took."""
+        seconds = frame.seconds + frame.answer.seconds
+        if seconds > 2 * FRAME_SECONDS:
+            self.limit = max(1, self.limit // 2)
+        elif frame.count == self.limit and seconds < FRAME_SECONDS / 2:
+            self.limit = min(2 * self.limit, self._most)
+
+
+class Dispatch:
+    """One stream on its way through the workers: ``rows()`` is what comes out, ``place()`` where it stands.
+
+    Args:
+        flow: the map.
+        feed: what it maps.
+    """
+
+    weight = 1  # datapoints that a result counts for in the buffer
+
+    def __init__(self, flow: ParallelMap, feed: Feed) -> None:
+        self._flow, self._feed = flow, feed
+        self._open: dict[int, Frame] = {}  # sent, and not delivered to the end; by offset, oldest first
+        self._answered: deque[Frame] = deque()  # what is to be delivered as it came
+        self._current: Frame | None = None  # what is being delivered
+        self._parts = Parts()
+        self._asked = 0  # frames in the workers' hands
+        self._held = 0  # datapoints in them, and results that are not delivered
+        self._failure: Exception | None = None  # of ds, or of a datapoint that cannot be sent
+        self._broken: Exception | None = None  # of the workers
+
+    def rows(self) -> Iterator[Any]:
+        """Return the stream; call it once."""
+        return self._parts.rows(self._lists())
+
+    def place(self) -> Place:
+        """Return where to start to continue behind the datapoint delivered last."""
+        head = next(iter(self._open.values()), None)
+        base, at = (self._feed.offset, self._feed.place()) if head is None else (head.first, head.place)
+        given = [[start - base, stop - base] for start, stop in merged(self._delivered(base))]
+        return {**at, "given": given} if given else {**at}
+
+    def _delivered(self, offset: int) -> Iterator[tuple[int, int]]:
+        """Yield the spans of offsets that are done with, from ``offset`` on."""
+        for frame in self._open.values():
+            yield offset, frame.first  # a frame that was here is forgotten
+            yield frame.first, frame.first + self._done(frame)
+            offset = frame.stop
+        yield offset, self._feed.offset
+        for start, stop in self._feed.given:
+            yield max(start, self._feed.offset), stop
+
+    def _done(self, frame: Frame) -> int:
+        """Return how many datapoints of a frame are done with."""
+        if frame is self._current and (given := len(frame.answer.results) - self._parts.left):
+            return frame.answer.ends[given - 1]
+        return 0
+
+    def _lists(self) -> Iterator[list[Any]]:
+        """Yield the results of one frame after another; who iterates them uses one list up before the next."""
+        self._queues = self._flow._ready()
+        self._stream = self._queues.begin()
+        try:
+            while (frame := self._next()) is not None:
+                self._current = frame
+                yield frame.answer.results
+                if frame.answer.failure is not None:  # what is behind it in the frame is not done with
+                    raise frame.answer.failure.error
+                self._current = None
+                self._held -= self.weight * len(frame.answer.results)
+                self._forget(frame)
+            yield from self._rest()
+        except (Exception, GeneratorExit):
+            raise
+        except BaseException:  # Ctrl-C: nobody knows what was half done
+            self._flow._dismiss()
+            raise
+
+    def _forget(self, frame: Frame) -> None:
+        """Let go of what is delivered."""
+        del self._open[frame.first]
+
+    def _rest(self) -> Iterator[list[Any]]:
+        """Yield what the workers have kept back, if they do that."""
+        yield from ()
+
+    def _next(self) -> Frame | None:
+        """Return the frame that is to be delivered next, None at the end, and keep the workers busy."""
+        if self._queues.stream != self._stream:
+            raise UsageError(f"{self._flow!r} was reset while it was iterated; call iter() for a new pass")
+        if self._asked:
+            self._collect(block=False)
+        if self._feed.offset and self._has_room():
+            self._queues.idle()
+        fed = 0
+        while True:
+            due = self._due()
+            # More is sent than is delivered, but a slow flow does not hold up what is there.
+            if (due is None or fed < 2) and self._feed_one():
+                fed += 1
+                self._collect(block=False)
+            elif due is not None:
+                self._answered.remove(due)
+                return due
+            elif error := self._broken or (self._failure if not self._asked else None):
+                raise error
+            elif self._feed.ended and not self._asked:
+                return None
+            else:
+                self._collect(block=True)
+
+    def _due(self) -> Frame | None:
+        """Return the frame whose turn it is, if it is there."""
+        if self._flow.ordered:
+            head = next(iter(self._open.values()), None)
+            return head if head is not None and head.answered else None
+        return self._answered[0] if self._answered else None
+
+    def _has_room(self) -> bool:
+        return not (self._feed.ended or self._failure or self._broken) and self._held < self._flow.buffer_size
+
+    def _feed_one(self) -> bool:
+        """Send a frame, if there is one and somebody has room for it."""
+        if not self._has_room() or (worker := self._queues.free()) is None:
+            return False
+        try:
+            frame = self._feed.read(min(self._queues.limit, self._flow.buffer_size - self._held))
+            if frame is None:
+                return False
+            self._open[frame.first] = frame
+            self._queues.send(worker, frame, self._message(frame))
+        except Exception as error:  # raised when all that came before is delivered
+            self._failure = error
+            return False
+        self._asked += 1
+        self._held += frame.count
+        return True
+
+    def _message(self, frame: Frame) -> Any:
+        return frame.key, frame.place["n"], frame.rows
+
+    def _collect(self, block: bool) -> None:
+        """Take in answers, after a wait for at least one if ``block``."""
+        if self._broken is not None:  # the workers are gone, and what they said last is taken in
+            return
+        try:
+            for frame in self._queues.collect(block):
+                self._asked -= 1
+                self._held += self.weight * len(frame.answer.results) - frame.count
+                self._answered.append(frame)
+        except Exception as error:  # raised when all that is there is delivered
+            self._broken = error
+            self._flow._dismiss()

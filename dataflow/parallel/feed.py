@@ -1,0 +1,175 @@
+"""Read a flow ahead in frames, so that what is not delivered can be read again.
+
+A frame is a run of datapoints of one pass of the flow below, with the place before its first one. Datapoints are
+counted at dispatch: their *offset* counts from where this feed started, their *number* within a pass of the flow, from
+1, as in ``MapData``. Everything here is plain bookkeeping in the consumer's process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+from ..errors import EmptyFlowError
+from ..passes import SAMPLE, Key, Place, Run, below
+from .failure import Failure
+
+# Datapoints in the largest frame.
+MOST = 64
+# A frame takes no longer than this to read, however slow the flow: a worker may be waiting for it.
+READ_SECONDS = 1e-3
+
+
+class Answer(NamedTuple):
+    """What a worker made of a frame."""
+
+    results: list[Any]
+    ends: list[int]  # how many datapoints of the frame are done with after each of the results
+    failure: Failure | None = None  # what ended it before its end
+    seconds: float = 0.0
+
+
+NOTHING = Answer([], [])
+
+
+class Frame:
+    """A run of datapoints on its way: what the consumer keeps of it.
+
+    Args:
+        rows: the datapoints.
+        first: the offset of the first.
+        place: where the flow below stands before the first: ``n``, ``ds``, and ``i`` in an endless feed.
+        key: seed and spawn key of what a function draws for its samples, or None.
+    """
+
+    __slots__ = ("answer", "answered", "count", "first", "key", "place", "rows", "seconds", "worker")
+
+    def __init__(self, rows: list[Any], first: int, place: Place, key: Key | None) -> None:
+        self.rows = rows
+        self.count = len(rows)
+        self.first = first
+        self.place = place
+        self.key = key
+        self.worker = 0
+        self.seconds = 0.0  # what sending it took
+        self.answer = NOTHING
+        self.answered = False
+
+    @property
+    def stop(self) -> int:
+        """The offset behind the last datapoint."""
+        return self.first + self.count
+
+
+class Feed:
+    """Read ``ds`` in frames, from ``at`` on: one pass, or pass after pass.
+
+    Args:
+        ds: the flow.
+        owner: the flow that reads it, which numbers and names the stream.
+        run: the run of the graph.
+        at: the place to start from; ``given`` in it are offsets that have been delivered, [start, stop).
+        endless: pass after pass, each under a path of its own, as ``LocallyShuffleData`` does; else the pass of ``at``.
+    """
+
+    def __init__(self, ds: Any, owner: Any, run: Run, at: Place, endless: bool) -> None:
+        self._ds, self._owner, self._run, self._path = ds, owner, run, at["pass"]
+        self._endless = endless
+        self._i: int = at.get("i", 0)
+        self._n: int = at.get("n", 0)
+        self._failure: Exception | None = None
+        self.offset = 0
+        self.given: list[list[int]] = [[*span] for span in at.get("given", [])]
+        self.ended = False
+        self._open(at if "ds" in at or not endless else None)
+
+    def _open(self, at: Place | None) -> None:
+        path = [self._i] if self._endless else self._path
+        self._it, self._up = self._ds._walk(below(at) if at else {"pass": path}, self._run)
+        self._fresh = at is None or "ds" not in at
+        self._key = self._run.key(self._owner, path, SAMPLE) if self._owner._random else None
+
+    def place(self) -> Place:
+        """Return where the flow stands now, without what is given of it."""
+        place = {"n": self._n, "ds": self._up()}
+        return {"i": self._i, **place} if self._endless else place
+
+    def read(self, limit: int) -> Frame | None:
+        """Return the next frame of at most ``limit`` datapoints, or None at the end.
+
+        Raises:
+            Exception: what the flow raised, once the datapoints before it are read.
+        """
+        while not self.ended:
+            if self._failure is not None:
+                self.ended = True
+                raise self._failure
+            gap = self.given[0][0] - self.offset if self.given else limit
+            if gap > 0:
+                place = self.place()
+                if rows := self._some(min(limit, gap)):
+                    frame = Frame(rows, self.offset, place, self._key)
+                    self._pass(len(rows))
+                    return frame
+                if self._failure is None:
+                    self._end_pass()
+            elif self._pass_over():
+                self._end_pass()
+        return None
+
+    def _some(self, limit: int) -> list[Any]:
+        """Read up to ``limit`` datapoints, fewer if the flow is slow, fails or ends its pass."""
+        rows: list[Any] = []
+        deadline = time.perf_counter() + READ_SECONDS
+        try:
+            for dp in islice(self._it, limit):
+                rows.append(dp)
+                if time.perf_counter() > deadline:
+                    break
+        except Exception as error:
+            self._failure = error
+        return rows
+
+    def _pass(self, count: int) -> None:
+        self.offset += count
+        self._n += count
+
+    def _pass_over(self) -> bool:
+        """Leave out datapoints that have been delivered before; return whether the pass ended in the middle of it."""
+        stop = self.given[0][1]
+        self._pass(sum(1 for _ in islice(self._it, stop - self.offset)))
+        if self.offset == stop:
+            del self.given[0]
+        return self.offset < stop
+
+    def _end_pass(self) -> None:
+        if not self._endless:
+            self.ended = True
+            return
+        if self._fresh and self._n == 0:
+            raise EmptyFlowError(f"{self._owner!r} repeats {self._ds!r} for ever, but one pass of it is empty")
+        self._i += 1
+        self._n = 0
+        self._open(None)
+
+
+def merged(spans: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+    """Join spans [start, stop) that touch; they come in order.
+
+    >>> list(merged([(0, 2), (2, 3), (5, 5), (7, 9)]))
+    [[0, 3], [7, 9]]
+    """
+    last: list[int] = []
+    for start, stop in spans:
+        if start == stop:
+            continue
+        if last and last[1] == start:
+            last[1] = stop
+        else:
+            if last:
+                yield last
+            last = [start, stop]
+    if last:
+        yield last

@@ -1,0 +1,177 @@
+"""Objects to bytes between processes of ours: plain pickle where it does, cloudpickle where it does not.
+
+Plain pickle names functions and classes, and the other side imports them. What it cannot find again (lambdas, local
+classes, in a new interpreter everything of ``__main__``, which is never run twice) travels by value instead.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .deps import need
+
+# Buffers below this many bytes stay in the pickle: a part of its own costs more than it saves.
+OUT_OF_BAND = 2048
+MAIN = b"__main__"
+
+# A frame lists the size of each of its arrays; beyond this many the rest stays in the pickle.
+MAX_BUFFERS = 1024
+
+# True in an interpreter that was started by ours, whose __main__ is not the user's script.
+_guest = False
+
+
+class Buffers(list[memoryview]):
+    """The bulk of an object, beside its pickle; ``take`` is the buffer_callback."""
+
+    def take(self, buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < OUT_OF_BAND or len(self) >= MAX_BUFFERS:
+            return True
+        self.append(raw)
+        return False
+
+
+def dumps(obj: Any, buffers: Buffers | None = None, *, main_by_value: bool = False) -> bytes:
+    """Pickle ``obj``; large arrays go to ``buffers``, which refer to their memory.
+
+    Args:
+        obj: anything.
+        buffers: an empty list to be filled, or None to keep all in the pickle.
+        main_by_value: the reader is an interpreter of ours without the user's ``__main__``.
+    """
+    take = None if buffers is None else buffers.take
+    try:
+        data = pickle.dumps(obj, pickle.HIGHEST_PROTOCOL, buffer_callback=take)
+    except (RecursionError, MemoryError):
+        raise
+    except Exception:
+        data = b""
+    if data and not (main_by_value and MAIN in data):
+        return data
+    if buffers is not None:
+        buffers.clear()
+    return travel(obj, buffers, main_by_value=main_by_value)
+
+
+def travel(
+    obj: Any,
+    buffers: Buffers | None = None,
+    *,
+    main_by_value: bool = False,
+    reduce: Callable[[Any], Any] | None = None,
+) -> bytes:
+    """Pickle ``obj`` by cloudpickle; ``reduce`` may say how an object is taken apart, or NotImplemented."""
+    file = io.BytesIO()
+    _pickler()(file, buffers, main_by_value, reduce).dump(obj)
+    return file.getvalue()
+
+
+def load() -> None:
+    """Load cloudpickle now."""
+    _pickler()
+
+
+def be_guest() -> None:
+    """Remember that the user's ``__main__`` is not the one of this interpreter."""
+    global _guest
+    _guest = True
+
+
+@lru_cache(maxsize=1)
+def _pickler() -> Any:
+    """Make our pickler; cloudpickle is loaded now and not before."""
+    base: Any = need("cloudpickle", by="a worker process").Pickler
+
+    class Pickler(base):  # type: ignore[misc]  # untyped
+        def __init__(self, file: Any, buffers: Buffers | None, main_by_value: bool, reduce: Any) -> None:
+            take = None if buffers is None else buffers.take
+            super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=take)
+            self._by_value = main_by_value
+            self._reduce = reduce
+
+        def reducer_override(self, obj: Any) -> Any:
+            if self._reduce is not None and (parts := self._reduce(obj)) is not NotImplemented:
+                return parts
+            if isinstance(obj, type | types.FunctionType) and _is_of_main(obj) and not self._by_value:
+                return obj.__qualname__  # the reader has it under this name
+            return super().reducer_override(obj)
+
+    return Pickler
+
+
+def _is_of_main(obj: Any) -> bool:
+    """Say whether a class or function can be found in ``__main__`` by its name.
+
+    Where ours is a guest, put there what came from the user's: now plain pickle finds it here, and there its original.
+    """
+    if obj.__module__ != "__main__" or "." in obj.__qualname__:
+        return False
+    names = vars(sys.modules["__main__"])
+    if _guest:
+        names.setdefault(obj.__name__, obj)
+    return names.get(obj.__qualname__) is obj
+
+
+def explain(parts: Iterable[tuple[str, Any]], error: BaseException) -> str:
+    """Say which place in ``parts``, objects with their names, cannot be pickled, and what to do."""
+    for name, obj in parts:
+        if (reason := _fails(obj)) is not None:
+            place, part, reason = culprit(obj, name, reason)
+            return (
+                f"{place} is a {type(part).__name__} and cannot be sent to another process: {reason}. "
+                "Take it out, or make it anew in the process that uses it."
+            )
+    return f"this cannot be sent to another process: {error}"
+
+
+def culprit(obj: Any, name: str, error: BaseException) -> tuple[str, Any, BaseException]:
+    """Return the place, the object and the error of the innermost part that cannot be pickled."""
+    seen = set()
+    while id(obj) not in seen:
+        seen.add(id(obj))
+        for label, part in _parts(obj):
+            if (found := _fails(part)) is not None:
+                obj, name, error = part, name + label, found
+                break
+        else:
+            break
+    return name, obj, error
+
+
+def _fails(obj: Any) -> BaseException | None:
+    try:
+        travel(obj)
+    except Exception as error:
+        return error
+    return None
+
+
+def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what pickle would go into, with how one writes it."""
+    if isinstance(obj, dict):
+        for key, value in obj.items():
+            yield f"[{key!r}]", value
+    elif isinstance(obj, list | tuple):
+        for index, value in enumerate(obj):
+            yield f"[{index}]", value
+    elif isinstance(obj, np.ndarray) and obj.dtype.hasobject:
+        for index, value in enumerate(obj.flat):
+            yield f".flat[{index}]", value
+    elif isinstance(obj, types.FunctionType):
+        for variable, cell in zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True):
+            yield f"'s variable {variable}", cell.cell_contents
+        for variable in obj.__code__.co_names:
+            if obj.__module__ == "__main__" and variable in obj.__globals__:
+                yield f"'s global {variable}", obj.__globals__[variable]
+    else:
+        for attribute, value in getattr(obj, "__dict__", {}).items():
+            yield f".{attribute}", value

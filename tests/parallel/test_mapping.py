@@ -1,0 +1,447 @@
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from itertools import islice
+
+import pytest
+
+import dataflow as D  # noqa: N812  # as the field writes it
+from dataflow import BatchData, DataFromGenerator, DataFromList, DataFromQueue, MapData, RepeatedData
+from dataflow.errors import EmptyFlowError, UsageError
+from dataflow.testing import FailsAt, check_dataflow, numbers
+
+ALL = ["inline", "thread", "fork", "spawn", "zmq", "zmq-spawn"]
+QUICK = ["inline", "thread", "fork", "zmq"]
+
+
+def shuffled(count=40):
+    return DataFromList([[i] for i in range(count)])
+
+
+def tenfold(dp):
+    return [dp[0] * 10]
+
+
+def odd(dp):
+    return dp if dp[0] % 2 else None
+
+
+def jitter(dp, rng):
+    return [dp[0], float(rng.normal())]
+
+
+def jitter_odd(dp, rng):
+    return [dp[0], float(rng.normal())] if dp[0] % 3 else None
+
+
+def nothing(dp):
+    return None
+
+
+def values(rows):
+    return [dp[0] for dp in rows]
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_an_ordered_map_is_bit_equal_to_map_data(kind, workers, make_map):
+    D.set_seed(3)
+    wanted = MapData(shuffled(), jitter_odd)
+    with make_map(kind, shuffled(), workers, jitter_odd, ordered=True) as df:
+        for _ in range(3):
+            assert list(df) == list(wanted)
+
+
+@pytest.mark.parametrize("kind", QUICK)
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_an_unordered_map_yields_what_map_data_yields_each_once(kind, workers, make_map):
+    D.set_seed(3)
+    wanted = MapData(shuffled(), jitter)
+    with make_map(kind, shuffled(), workers, jitter) as df:
+        for _ in range(3):
+            assert sorted(df) == sorted(wanted)
+
+
+@pytest.mark.parametrize("kind", QUICK)
+def test_one_worker_keeps_the_order(kind, make_map):
+    D.set_seed(3)
+    with make_map(kind, shuffled(), 1, jitter_odd) as df:
+        assert list(df) == list(MapData(shuffled(), jitter_odd))
+
+
+@pytest.mark.parametrize("buffer_size", [1, 2, 3, 39, 40, 41, 1000])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_strict_pass_is_exact_for_any_buffer(buffer_size, ordered, make_map):
+    with make_map("thread", shuffled(), 3, tenfold, buffer_size=buffer_size, ordered=ordered) as df:
+        for _ in range(2):
+            assert sorted(values(df)) == list(range(0, 400, 10))
+
+
+@pytest.mark.parametrize(
+    ("make", "func", "wanted"),
+    [
+        pytest.param(lambda: numbers(0), tenfold, [], id="empty"),
+        pytest.param(lambda: numbers(1), tenfold, [0], id="one"),
+        pytest.param(lambda: DataFromGenerator(lambda: iter([[1], [2]])), tenfold, [10, 20], id="no length"),
+        pytest.param(lambda: numbers(5), odd, [1, 3], id="filtered"),
+        pytest.param(lambda: numbers(5), nothing, [], id="all dropped"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["thread", "fork"])
+def test_a_strict_pass_is_exact_for_any_source(kind, make, func, wanted, make_map):
+    with make_map(kind, make(), 2, func) as df:
+        assert sorted(values(df)) == sorted(values(df)) == wanted
+
+
+@pytest.mark.parametrize("kind", QUICK)
+@pytest.mark.parametrize("ordered", [True, False])
+def test_after_a_break_nothing_old_is_delivered(kind, ordered, make_map):
+    D.set_seed(5)
+    with make_map(kind, shuffled(), 2, jitter, ordered=ordered) as df:
+        wanted = MapData(shuffled(), jitter)
+        for _ in range(5):
+            for count, _ in enumerate(df):
+                if count == 3:
+                    break
+            next(iter(wanted))
+        assert sorted(df) == sorted(wanted)
+
+
+def test_a_map_without_end_reorders_the_passes_of_ds(make_map):
+    with make_map("thread", numbers(5), 2, tenfold, buffer_size=7, strict=False) as df:
+        got = values(islice(df, 100))
+    assert len(df) == 5
+    for value in (0, 10, 20, 30, 40):
+        assert 17 <= got.count(value) <= 23
+
+
+def test_the_next_pass_of_a_map_without_end_goes_on_behind_the_last(make_map):
+    with make_map("thread", numbers(5), 2, tenfold, strict=False, ordered=True) as df:
+        assert values(islice(df, 3)) == [0, 10, 20]
+        assert values(islice(df, 4)) == [30, 40, 0, 10]
+        df.close()
+        assert values(islice(df, 2)) == [20, 30]
+        df.reset_state()
+        assert values(islice(df, 2)) == [0, 10]
+
+
+def test_a_map_without_end_draws_anew_in_each_pass_of_ds(make_map):
+    with make_map("fork", numbers(5), 2, jitter, strict=False, ordered=True) as df:
+        drawn = [dp[1] for dp in islice(df, 15)]
+    assert len({*drawn}) == 15
+
+
+def test_an_empty_flow_cannot_be_mapped_for_ever(make_map):
+    with (
+        make_map("thread", numbers(0), 2, tenfold, strict=False) as df,
+        pytest.raises(EmptyFlowError, match=r"repeats DataFromList\(.*one pass of it is empty"),
+    ):
+        next(iter(df))
+
+
+@pytest.mark.parametrize(
+    ("workers", "options"),
+    [
+        pytest.param(1, {}, id="one worker"),
+        pytest.param(3, {"ordered": True}, id="ordered"),
+        pytest.param(2, {"ordered": True, "buffer_size": 3}, id="small buffer"),
+        pytest.param(2, {"ordered": True, "strict": False}, id="without end"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["inline", "thread"])
+def test_maps_keep_the_contract(kind, workers, options, make_map):
+    check_dataflow(
+        lambda: make_map(kind, shuffled(25), workers, jitter_odd, **options),
+        exact_length=False, new_process=False, limit=40,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fork", "zmq"])
+def test_maps_in_processes_keep_the_contract(kind, make_map):
+    check_dataflow(lambda: make_map(kind, shuffled(4), 2, jitter, ordered=True), new_process=False)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 19, 26])
+@pytest.mark.parametrize("loaded", ["inline", "thread"])
+def test_an_unordered_position_is_exact_whatever_was_read_ahead(count, loaded, make_map):
+    D.set_seed(4)
+    wanted = MapData(shuffled(), jitter_odd)
+    with make_map("thread", shuffled(), 3, jitter_odd, buffer_size=9) as df:
+        it = iter(df)
+        got = [*islice(it, count)]
+        state = json.dumps(it.state_dict())
+    with make_map(loaded, shuffled(), 2, jitter_odd) as df:
+        df.load_state_dict(json.loads(state))
+        assert sorted([*got, *df]) == sorted(wanted)
+        assert sorted(df) == sorted(wanted)
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 13, 40])
+def test_an_unordered_position_without_end_is_exact_too(count, make_map):
+    D.set_seed(4)
+    with make_map("inline", shuffled(10), 1, jitter, strict=False) as df:
+        wanted = [*islice(df, 60)]
+    with make_map("thread", shuffled(10), 3, jitter, buffer_size=9, strict=False) as df:
+        it = iter(df)
+        got = [*islice(it, count)]
+        state = json.dumps(it.state_dict())
+    with make_map("inline", shuffled(10), 1, jitter, strict=False) as df:
+        df.load_state_dict(json.loads(state))
+        assert sorted([*got, *islice(df, 60 - count)]) == sorted(wanted)
+
+
+def test_a_position_loads_with_another_number_of_workers(make_map):
+    D.set_seed(6)
+    wanted = [*MapData(shuffled(), jitter)]
+    with make_map("thread", shuffled(), 3, jitter, ordered=True) as df:
+        it = iter(df)
+        got = [*islice(it, 11)]
+        state = it.state_dict()
+    with make_map("fork", shuffled(), 2, jitter, ordered=True) as df:
+        df.load_state_dict(state)
+        assert [*got, *df] == wanted
+
+
+def test_a_position_is_small(make_map):
+    with make_map("thread", numbers(5000), 3, tenfold, buffer_size=1000) as df:
+        it = iter(df)
+        assert len([*islice(it, 2000)]) == 2000
+        assert len(json.dumps(df.state_dict())) < 2000
+
+
+def fail_at_17(dp):
+    if dp[0] == 17:
+        raise KeyError("seventeen", dp[0])
+    return dp
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_error_of_the_function_comes_where_its_datapoint_would(kind, make_map):
+    with make_map(kind, numbers(40), 3, fail_at_17, ordered=True) as df:
+        it = iter(df)
+        assert values(islice(it, 17)) == list(range(17))
+        with pytest.raises(KeyError) as caught:
+            next(it)
+        assert caught.value.args == ("seventeen", 17)
+        assert [note for note in caught.value.__notes__ if "in Map(" in note and note.endswith("datapoint 17")]
+        # The workers have survived.
+        assert values(islice(df, 17)) == list(range(17))
+
+
+@pytest.mark.parametrize("kind", QUICK)
+def test_an_unordered_error_comes_after_what_was_done_before_it(kind, make_map):
+    with make_map(kind, numbers(40), 1, fail_at_17) as df:
+        it = iter(df)
+        assert values(islice(it, 17)) == list(range(17))
+        with pytest.raises(KeyError, match="seventeen"):
+            next(it)
+
+
+class FailsOnce:
+    """A function that fails at one datapoint, once."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def __call__(self, dp):
+        if dp[0] == self.at:
+            self.at = None
+            raise LookupError(dp[0])
+        return dp
+
+
+@pytest.mark.parametrize("at", [0, 1, 17, 399])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_after_an_error_the_position_neither_loses_nor_repeats(ordered, at, make_map):
+    with make_map("thread", numbers(400), 3, FailsOnce(at), ordered=ordered) as df:
+        got = []
+        with pytest.raises(LookupError):
+            got.extend(df)
+        state = json.dumps(df.state_dict())
+        df.load_state_dict(json.loads(state))
+        assert sorted(values([*got, *df])) == list(range(400))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("kind", QUICK)
+def test_an_error_of_the_flow_below_comes_when_all_before_it_has_come(kind, ordered, make_map):
+    with make_map(kind, FailsAt(numbers(40), 23, OSError("disk")), 3, tenfold, ordered=ordered) as df:
+        it = iter(df)
+        assert sorted(values(islice(it, 23))) == list(range(0, 230, 10))
+        with pytest.raises(OSError, match="disk") as caught:
+            next(it)
+        assert any("in FailsAt" in note for note in caught.value.__notes__)
+
+
+def stop(dp):
+    raise StopIteration(dp[0])
+
+
+@pytest.mark.parametrize("kind", QUICK)
+def test_stop_iteration_in_the_function_does_not_end_the_pass_in_silence(kind, make_map):
+    with make_map(kind, numbers(4), 2, stop) as df, pytest.raises(RuntimeError, match="StopIteration"):
+        list(df)
+
+
+def with_lock(dp):
+    return [dp[0], {"lock": threading.Lock()}]
+
+
+@pytest.mark.parametrize("kind", ["fork", "zmq"])
+def test_a_result_that_cannot_be_pickled_is_an_error_that_names_it(kind, make_map):
+    with make_map(kind, numbers(4), 2, with_lock) as df, pytest.raises(TypeError, match=r"dp\[1\]\['lock'\]"):
+        list(df)
+
+
+@pytest.mark.parametrize("kind", ["fork", "zmq"])
+def test_a_datapoint_that_cannot_be_pickled_is_an_error_that_names_it(kind, make_map):
+    with (
+        make_map(kind, MapData(numbers(4), with_lock), 2, tenfold) as df,
+        pytest.raises(TypeError, match=r"dp\[1\]\['lock'\]"),
+    ):
+        list(df)
+
+
+def test_two_passes_at_once_are_a_usage_error(make_map):
+    with make_map("thread", numbers(9), 2, tenfold) as df:
+        first, second = iter(df), iter(df)
+        next(first)
+        with pytest.raises(UsageError, match=r"df\.close\(\)"):
+            next(second)
+
+
+def test_a_pass_ends_when_the_flow_is_reset(make_map):
+    with make_map("thread", numbers(500), 2, tenfold) as df:
+        it = iter(df)
+        next(it)
+        df.reset_state()
+        with pytest.raises(UsageError, match=r"was reset while it was iterated; call iter\(\)"):
+            list(it)
+        assert len(list(df)) == 500
+
+
+def test_workers_start_with_reset_state_and_are_kept(make_map):
+    before = threading.active_count()
+    df = make_map("thread", numbers(5), 3, tenfold)
+    assert threading.active_count() == before
+    df.reset_state()
+    assert threading.active_count() == before + 3
+    df.reset_state()
+    list(df)
+    list(df)
+    assert threading.active_count() == before + 3
+    df.close()
+    df.close()
+    assert threading.active_count() == before
+    assert sorted(values(df)) == [0, 10, 20, 30, 40]
+    df.close()
+
+
+def test_a_map_that_is_dropped_ends_its_workers(make_map):
+    before = threading.active_count()
+    df = make_map("thread", numbers(50), 3, tenfold)
+    next(iter(df))
+    del df
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("kind", ["thread", "fork", "zmq"])
+def test_a_thousand_breaks_leave_nothing(kind, make_map):
+    with make_map(kind, numbers(50), 2, tenfold, ordered=True) as df:
+        for count in range(1000):
+            it = iter(df)
+            assert next(it) == [0]
+            if count % 2:
+                assert next(it) == [10]
+        del it
+        assert values(df) == list(range(0, 500, 10))
+
+
+class Gate:
+    """A function that holds one datapoint until the others are done."""
+
+    def __init__(self):
+        self.open = threading.Event()
+
+    def __call__(self, dp):
+        if dp[0] == 0:
+            assert self.open.wait(5)
+        return dp
+
+
+def test_idle_workers_take_work_while_another_is_held_up(make_map):
+    gate = Gate()
+    with make_map("thread", numbers(100), 2, gate) as df:
+        it = iter(df)
+        # A worker has two small frames in hand at first, so a few datapoints may wait behind the slow one.
+        early = values(islice(it, 90))
+        assert 0 not in early
+        gate.open.set()
+        assert sorted(early + values(it)) == list(range(100))
+
+
+def test_an_ordered_map_holds_no_more_than_its_buffer(make_map):
+    gate, read = Gate(), []
+
+    def count(dp):
+        read.append(dp[0])
+        return dp
+
+    with make_map("thread", MapData(numbers(100), count), 2, gate, buffer_size=10, ordered=True) as df:
+        it = iter(df)
+        gate.open.set()
+        next(it)
+        assert len(read) <= 11
+        assert len([*it]) == 99
+
+
+def test_a_buffer_of_one_reads_nothing_ahead(make_map):
+    arrived = queue.SimpleQueue()
+    arrived.put([1])
+    with make_map("thread", DataFromQueue(arrived), 2, tenfold, buffer_size=1) as df:
+        it = iter(df)
+        assert next(it) == [10]
+        arrived.put([2])
+        assert next(it) == [20]
+
+
+def test_results_belong_to_the_consumer(make_map):
+    with make_map("thread", numbers(5), 2, lambda dp: dp, ordered=True) as df:
+        for dp in df:
+            dp.clear()
+        assert values(df) == [0, 1, 2, 3, 4]
+
+
+def test_it_composes_with_what_repeats_and_batches(make_map):
+    D.set_seed(9)
+    inline = BatchData(RepeatedData(MapData(shuffled(10), jitter), 3), 4, use_list=True)
+    with BatchData(RepeatedData(make_map("fork", shuffled(10), 2, jitter, ordered=True), 3), 4, use_list=True) as df:
+        assert [*df] == [*inline]
+        assert [*df] == [*inline]
+
+
+def test_a_map_over_a_map(make_map):
+    D.set_seed(9)
+    inline = MapData(MapData(shuffled(), jitter), jitter_odd)
+    with make_map("fork", make_map("thread", shuffled(), 2, jitter, ordered=True), 2, jitter_odd, ordered=True) as df:
+        assert [*df] == [*inline]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"func": 3}, TypeError, "map_func must be callable, got 3"),
+        ({"func": None}, TypeError, "map_func must be callable, got None"),
+        ({"buffer_size": 0}, ValueError, "buffer_size must be an integer of at least 1, got 0"),
+        ({"strict": 1}, TypeError, "strict must be True or False"),
+        ({"ordered": None}, TypeError, "ordered must be True or False"),
+        ({"timeout": 0}, ValueError, "timeout must be more than 0"),
+        ({"ds": 5}, TypeError, "ds must be a DataFlow"),
+    ],
+)
+def test_wrong_arguments_are_refused_at_construction(arguments, error, message, make_map):
+    with pytest.raises(error, match=message):
+        make_map("thread", **{"ds": numbers(3), "workers": 2, "func": tenfold, **arguments})
