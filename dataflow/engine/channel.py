@@ -63,7 +63,7 @@ class Far(Protocol):
 class End(Protocol):
     """The far end before its worker runs: what must be inherited, and how to open it there."""
 
-    descriptor: Descriptor
+    descriptors: tuple[Descriptor, ...]
 
     def recipe(self) -> tuple[Any, ...]: ...
     def open(self) -> Far: ...
@@ -73,8 +73,7 @@ class Wire(Protocol):
     """Makes the channels of one pool."""
 
     def poll(self) -> Any: ...
-    def pair(self, worker: int) -> tuple[Near, End]: ...
-    def connected(self) -> None: ...
+    def pair(self) -> tuple[Near, End]: ...
     def close(self) -> None: ...
 
 
@@ -170,13 +169,13 @@ class SocketEnd:
     """The far end of a socketpair before its worker runs."""
 
     def __init__(self, fd: int) -> None:
-        self.descriptor = Descriptor(fd)
+        self.descriptors: tuple[Descriptor, ...] = (Descriptor(fd),)
 
     def recipe(self) -> tuple[Any, ...]:
-        return ("socket", self.descriptor.fileno())
+        return ("socket", self.descriptors[0].fileno())
 
     def open(self) -> Far:
-        return SocketFar(self.descriptor.fileno())
+        return SocketFar(self.descriptors[0].fileno())
 
 
 class SocketWire:
@@ -185,16 +184,13 @@ class SocketWire:
     def poll(self) -> Poll:
         return Poll()
 
-    def pair(self, worker: int) -> tuple[SocketNear, SocketEnd]:  # noqa: ARG002  # ZeroMQ names them by it
+    def pair(self) -> tuple[SocketNear, SocketEnd]:
         near, far = socket.socketpair()
         for sock in (near, far):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
         register(near)
         return SocketNear(near), SocketEnd(far.detach())
-
-    def connected(self) -> None:
-        """Hear that every worker is up."""
 
     def close(self) -> None:
         """Free what is not part of a channel: nothing."""

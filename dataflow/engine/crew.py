@@ -46,12 +46,8 @@ class Crew(ABC):
         self.contexts = [Context(worker, workers, stage) for worker in range(workers)]
         self.events: deque[Event] = deque()
         self.stopped = False
-        # The thread that is inside of `send` or of a `receive`; what it uses is freed by no other one.
-        self.user: int | None = None
-
-    def is_mine(self) -> bool:
-        """Say whether the calling thread may free what the pool's consumer uses."""
-        return self.user in (None, threading.get_ident())
+        # Held by the thread that is inside of `send` or `receive`: what it uses is freed by no other one.
+        self.gate = threading.RLock()
 
     @abstractmethod
     def start(self) -> None:
@@ -77,9 +73,19 @@ class Crew(ABC):
     def give_up(self, worker: int) -> str:
         """Stop a worker that is stuck, as far as that is possible, and return its Python stack."""
 
-    @abstractmethod
     def stop(self) -> None:
         """End every worker and free everything; harmless when repeated.
 
-        Where another thread is the user, its workers end, which wakes it, and it calls this again for the rest.
+        Where another thread is inside, its workers end, which wakes it, and it calls this again for the rest.
         """
+        self.stopped = True
+        alone = self.gate.acquire(blocking=False)
+        try:
+            self._stop(alone)
+        finally:
+            if alone:
+                self.gate.release()
+
+    @abstractmethod
+    def _stop(self, alone: bool) -> None:
+        """End every worker, and unless another thread is inside, free what it uses."""

@@ -59,9 +59,8 @@ class InlineCrew(Crew):
     def give_up(self, worker: int) -> str:  # noqa: ARG002  # nobody is left to call it when the caller is stuck
         return ""
 
-    def stop(self) -> None:
-        self.stopped = True
-        while self._runs and self.is_mine():
+    def _stop(self, alone: bool) -> None:
+        while self._runs and alone:
             _, run = self._runs.popitem()
             if (close := getattr(run, "close", None)) is not None:
                 close()

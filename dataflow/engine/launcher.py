@@ -132,7 +132,7 @@ class Forker:
         """Fork one worker."""
 
         def create(bond: Bond, kept: list[Descriptor]) -> int:
-            with keeping(end.descriptor, self._stacks, *kept), _no_collection(), warnings.catch_warnings():
+            with keeping(*end.descriptors, self._stacks, *kept), _no_collection(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # "multi-threaded": that is decided above
                 pid = os.fork()
                 if pid == 0:
@@ -170,7 +170,7 @@ class Spawner:
                 f"import mmap, pickle, sys; boot = mmap.mmap({self._boot.fileno()}, 0, access=mmap.ACCESS_READ); "
                 f"sys.path[:] = pickle.load(boot); from {__package__}.spawned import main; main(boot, *{arguments!r})"
             )
-            inherited = [item.fileno() for item in (self._boot, self._stacks, end.descriptor, *kept)]
+            inherited = [item.fileno() for item in (self._boot, self._stacks, *end.descriptors, *kept)]
             process = subprocess.Popen(
                 [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", program],  # type: ignore[attr-defined]
                 stdin=subprocess.DEVNULL, pass_fds=[*inherited, *self._courier.inherited], env=child.environment(),

@@ -19,7 +19,6 @@ The life of one message:
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
 from collections import deque
@@ -137,6 +136,8 @@ class Pool:
         """
         crew = self._use()
         try:
+            if crew.stopped:
+                self._say_stopped()
             size = crew.send(worker, message)
         finally:
             self._leave(crew)
@@ -231,13 +232,12 @@ class Pool:
     def _use(self) -> Crew:
         """Return the crew, for this thread alone until it leaves it."""
         crew = self._running()
-        if not crew.is_mine():
+        if not crew.gate.acquire(blocking=False):
             raise UsageError(f"{self.stage} is waiting in another thread; a pool has one consumer")
-        crew.user = threading.get_ident()
         return crew
 
     def _leave(self, crew: Crew) -> None:
-        crew.user = None
+        crew.gate.release()
         if crew.stopped:
             crew.stop()  # free what another thread that stopped it could not
 

@@ -75,7 +75,7 @@ class ProcessCrew(Crew):
             # Ctrl-C finds each of these either not there or on record.
             with signals_held():
                 self._stacks = memory_file("dataflow-stacks")
-                wire: Wire = ZmqWire() if self._over_zmq else SocketWire()
+                wire: Wire = ZmqWire(len(self.contexts)) if self._over_zmq else SocketWire()
                 self._wire, self._poll = wire, wire.poll()
             with contextlib.closing(self._launcher(self._stacks)) as launcher:
                 for context in self.contexts:
@@ -88,10 +88,13 @@ class ProcessCrew(Crew):
             self._watch(process.sentinel.fileno(), worker, is_channel=False)
 
     def _launch(self, launcher: Forker | Spawner, wire: Wire, context: Context, mask: set[int]) -> None:
-        near, end = wire.pair(context.worker)
+        near, end = wire.pair()
         self._channels.append(near)
-        with contextlib.closing(end.descriptor):
+        try:
             self._processes.append(launcher.start(context, end, mask))
+        finally:
+            for descriptor in end.descriptors:
+                descriptor.close()
 
     def _launcher(self, stacks: Descriptor) -> Forker | Spawner:
         if start_method(self._asked) == "fork":
@@ -154,8 +157,6 @@ class ProcessCrew(Crew):
     def _hear(self, worker: int, frame: Frame) -> None:
         if frame.kind is Kind.READY:
             self._ready.add(worker)
-            if len(self._ready) == len(self._channels) and self._wire is not None:
-                self._wire.connected()
         elif frame.kind is not Kind.MESSAGE:
             self._said_last.add(worker)
             self._channels[worker].taken()
@@ -201,18 +202,16 @@ class ProcessCrew(Crew):
         self._stacks_read += len(data)
         return _own_frames(data.decode(errors="replace"))
 
-    def stop(self) -> None:
-        self.stopped = True
+    def _stop(self, alone: bool) -> None:
         with signals_held(), self._stopping:
-            mine = self.is_mine()
             try:
-                self._dismiss(mine)
+                self._dismiss(alone)
             finally:
-                self._clear(mine)
+                self._clear(alone)
 
-    def _dismiss(self, mine: bool) -> None:
+    def _dismiss(self, alone: bool) -> None:
         """Have every worker leave, or kill it."""
-        if mine:
+        if alone:
             for worker, (_, process) in enumerate(zip(self._channels, self._processes, strict=False)):
                 if worker not in self._ready:
                     self._listen(worker)
@@ -229,21 +228,19 @@ class ProcessCrew(Crew):
             for process in self._processes:
                 process.send(number)
 
-    def _clear(self, mine: bool) -> None:
+    def _clear(self, alone: bool) -> None:
         """Reap every worker, and free everything, now that no signal can come in between."""
         while self._processes:
             process = self._processes[-1]
             process.send(signal.SIGKILL)  # it has no effect on one that has ended
             process.reap()
             self._processes.pop()
-        if self._wire is not None:
-            self._wire.connected()
-            if mine:
-                while self._channels:
-                    self._channels.pop().close()
-                self._wire.close()
-                self._keys.clear()
-                self._wire = self._poll = None
+        if self._wire is not None and alone:
+            while self._channels:
+                self._channels.pop().close()
+            self._wire.close()
+            self._keys.clear()
+            self._wire = self._poll = None
         if self._stacks is not None:
             self._stacks.close()
 

@@ -15,6 +15,7 @@ The life of one message:
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 import threading
@@ -69,7 +70,8 @@ def _thread(task: Task, desk: _Desk) -> None:
         pass
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-        desk.emit(Kind.DEATH, Death(code))
+        with contextlib.suppress(HungUp):
+            desk.emit(Kind.DEATH, Death(code))
 
 
 class ThreadCrew(Crew):
@@ -125,8 +127,7 @@ class ThreadCrew(Crew):
         frame = sys._current_frames().get(self._threads[worker].ident or 0)
         return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
-    def stop(self) -> None:
-        self.stopped = True
+    def _stop(self, alone: bool) -> None:  # noqa: ARG002  # nothing here is used by one thread only
         for desk in self._desks:
             desk.close()
         self._arrivals.put(None)  # for a caller that waits in another thread

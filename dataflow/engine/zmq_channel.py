@@ -1,12 +1,12 @@
 """The private channel of the classes whose names say ZMQ: the same frames, over ZeroMQ.
 
-    pool                                                             worker
-    ZmqNear: PAIR, bound  <--- ipc://FOLDER/i, one pair a worker ---> PAIR, connected: ZmqFar
-             end of a pipe --- closes when the pool does -----------> its other end, polled with the socket
+    pool                                                         worker
+    ZmqNear: PAIR, bound  <--- ipc://, one pair a worker --------> PAIR, connected: ZmqFar
+             end of a pipe --- closes when the pool does --------> its other end, polled with the socket
 
-FOLDER is new, private (0700), and gone as soon as every worker has connected; what is left by a process that is killed
-before that, the next one removes. ZeroMQ tells neither side that the other is gone: here the pipe does, there the
-worker's sentinel.
+A socket is bound in a new private folder (0700). On Linux both are gone before the worker starts: it connects through a
+descriptor of the socket's file that it inherits, so no other process finds a way in, and nothing is left behind even
+by SIGKILL. ZeroMQ tells neither side that the other is gone: here the pipe does, there the worker's sentinel.
 
 The life of one message:
 
@@ -23,8 +23,8 @@ import errno
 import functools
 import os
 import shutil
+import sys
 import tempfile
-import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -39,56 +39,57 @@ from .descriptors import Descriptor, pipe
 from .frames import Bytes, Frame
 from .worker import HungUp
 
-with contextlib.suppress(ImportError):  # Windows has none, and none of this runs there
-    import fcntl
-
 # Messages that one side holds for the other before it waits.
 HIGH_WATER = 4
 # Messages taken before the other workers have their turn.
 ROUND = 64
-# A socket's path can have 107 bytes; what we add to that of a folder are "/dataflow-12345678/1234".
-LONGEST = 107 - 24
+# A socket's path can have 107 bytes; what we add to that of a folder are "/dataflow-12345678/0".
+LONGEST = 107 - 21
 PREFIX = "dataflow-"
-# How long after it was made a folder may not be locked yet, in seconds.
-NEW = 60.0
 FOLDERS = ("DATAFLOW_PIPEDIR", "TENSORPACK_PIPEDIR")
+# Whether a socket can be reached by a descriptor of its file.
+BY_DESCRIPTOR = sys.platform == "linux"
+# Descriptors that a pool opens in all, and for each worker: with its pipe, its process and what a start takes.
+AT_FIRST, PER_WORKER = 16, 6
 
 
 class ZmqWire:
     """Makes pairs of sockets, one a worker."""
 
-    def __init__(self) -> None:
-        self._zmq = _zmq()
+    def __init__(self, workers: int) -> None:
         self._near: list[ZmqNear] = []
-        _make_sure_of(8)
-        self._folder, self._lock = _private_folder()
+        self._folders: list[str] = []
+        _make_sure_of(AT_FIRST + PER_WORKER * workers)
         with _os_errors():
-            self._context = self._zmq.Context()
+            self._context = _zmq().Context()
 
     def poll(self) -> ZmqPoll:
         return ZmqPoll()
 
-    def pair(self, worker: int) -> tuple[ZmqNear, ZmqEnd]:
-        address = b"ipc://" + os.fsencode(os.path.join(self._folder, str(worker)))
-        _make_sure_of(12 + len(self._near))  # and each worker that has not yet connected takes one more
+    def pair(self) -> tuple[ZmqNear, ZmqEnd]:
+        folder = tempfile.mkdtemp(prefix=PREFIX, dir=_parent_folder())
+        self._folders.append(folder)
+        file = os.path.join(folder, "0")
         reader, writer = pipe()
         with _os_errors():
             near = ZmqNear(_socket(self._context), writer)
             self._near.append(near)
-            near.key.bind(address)
-        return near, ZmqEnd(address, reader)
+            near.key.bind(b"ipc://" + os.fsencode(file))
+        if not BY_DESCRIPTOR:
+            return near, ZmqEnd(file, reader)
+        socket = Descriptor(os.open(file, os.O_PATH))
+        self._remove_folders()
+        return near, ZmqEnd(f"/proc/self/fd/{socket.fileno()}", reader, socket)
 
-    def connected(self) -> None:
-        """Remove the folder: every worker has found its socket in it."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._lock.close()
+    def _remove_folders(self) -> None:
+        while self._folders:
+            shutil.rmtree(self._folders.pop(), ignore_errors=True)
 
     def close(self) -> None:
-        self.connected()
-        if not self._context.closed:
-            for near in self._near:
-                near.close()
-            self._context.destroy(linger=0)
+        for near in self._near:
+            near.close()
+        self._context.destroy(linger=0)
+        self._remove_folders()
 
 
 class ZmqNear:
@@ -133,10 +134,10 @@ class ZmqNear:
 class ZmqFar:
     """The worker's end."""
 
-    def __init__(self, address: bytes, hangup: int) -> None:
-        _make_sure_of(12)
+    def __init__(self, file: str, hangup: int) -> None:
+        _make_sure_of(AT_FIRST)
         self._socket = _socket(_zmq().Context())
-        self._socket.connect(address)
+        self._socket.connect(b"ipc://" + os.fsencode(file))
         self._hangup = hangup
         self._polls = {writing: ZmqPoll() for writing in (False, True)}
         for writing, poll in self._polls.items():
@@ -168,15 +169,15 @@ class ZmqFar:
 class ZmqEnd:
     """The far end before its worker runs."""
 
-    def __init__(self, address: bytes, hangup: Descriptor) -> None:
-        self.descriptor = hangup
-        self._address = address
+    def __init__(self, file: str, hangup: Descriptor, *others: Descriptor) -> None:
+        self.descriptors: tuple[Descriptor, ...] = (hangup, *others)
+        self._file = file
 
     def recipe(self) -> tuple[Any, ...]:
-        return ("zmq", self._address, self.descriptor.fileno())
+        return ("zmq", self._file, self.descriptors[0].fileno())
 
     def open(self) -> Far:
-        return ZmqFar(self._address, self.descriptor.fileno())
+        return ZmqFar(self._file, self.descriptors[0].fileno())
 
 
 class ZmqPoll:
@@ -248,35 +249,15 @@ def _make_sure_of(descriptors: int) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
-def _private_folder() -> tuple[str, Descriptor]:
-    """Make a folder that only this user can enter, with a path short enough for a socket, and lock it.
-
-    The lock says that its owner lives: a folder without, left by one that was killed, is removed by the next.
-    """
+def _parent_folder() -> str:
+    """Return where to put a socket: its path must be short enough."""
     asked = next((os.environ[name] for name in FOLDERS if os.environ.get(name)), None)
     parent = asked or tempfile.gettempdir()
-    if len(os.fsencode(parent)) > LONGEST:
-        if asked:
-            raise UsageError(f"the folder of the sockets has a path of more than {LONGEST} bytes: {asked!r}")
-        parent = "/tmp"
-    for name in os.listdir(parent):
-        if name.startswith(PREFIX):
-            _remove_if_left(os.path.join(parent, name))
-    folder = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
-    lock = Descriptor(os.open(folder, os.O_RDONLY))
-    fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
-    return folder, lock
-
-
-def _remove_if_left(folder: str) -> None:
-    """Remove a folder that is ours, was not made just now, and that nobody holds."""
-    with contextlib.suppress(OSError):
-        lock = Descriptor(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
-        with contextlib.closing(lock):
-            status = os.fstat(lock.fileno())
-            if status.st_uid == os.geteuid() and time.time() - status.st_mtime > NEW:
-                fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+    if len(os.fsencode(parent)) <= LONGEST:
+        return parent
+    if asked:
+        raise UsageError(f"the folder of the sockets has a path of more than {LONGEST} bytes: {asked!r}")
+    return "/tmp"
 
 
 @contextlib.contextmanager

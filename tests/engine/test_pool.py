@@ -282,17 +282,29 @@ def test_a_pool_that_is_dropped_ends_its_workers(kind):
     del running  # and the fixture looks
 
 
+def when_it_waits(running: Pool) -> threading.Event:
+    """Return an event that is set when the pool begins to wait for its workers."""
+    waits = threading.Event()
+    wait = running._crew.wait
+
+    def waiting(timeout: float | None) -> Any:
+        waits.set()
+        return wait(timeout)
+
+    running._crew.wait = waiting
+    return waits
+
+
 @with_workers
 def test_a_second_thread_that_uses_a_waiting_pool_is_told_so(kind):
-    waits = threading.Event()
     refused: list[BaseException] = []
     release, hold = os.pipe()
     with pool(Calls(), kind, workers=1) as running:
         running.send(0, lambda: os.read(release, 1))
+        waits = when_it_waits(running)
 
         def second() -> None:
-            while running._crew.user is None:
-                waits.wait(0.001)
+            waits.wait()
             for use in (running.receive, lambda: running.send(0, 1)):
                 try:
                     use()
@@ -313,10 +325,10 @@ def test_a_second_thread_that_uses_a_waiting_pool_is_told_so(kind):
 def test_closing_from_another_thread_wakes_the_one_that_waits(kind):
     running = pool(Echo(), kind)
     running.start()
+    waits = when_it_waits(running)
 
     def close() -> None:
-        while running._crew.user is None:
-            threading.Event().wait(0.001)
+        waits.wait()
         running.close()
 
     thread = threading.Thread(target=close)
