@@ -18,6 +18,7 @@ import numpy as np
 from .errors import UnknownLength, UsageError
 from .passes import VERSION, Log, Place, Run, Walk, active, begin, counted, graph
 from .utils import check
+from .utils.gauge import Gauge
 from .utils.rng import default_seed, draw_seed, random_state
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
     _carries: bool = False
     # True: the order of a pass is not always the same, so that it cannot be found again by counting.
     _unordered: bool = False
+    # How full the buffer runs between workers and this flow, while it has any.
+    _gauge: Gauge | None = None
     # True: what is below runs in workers; it is numbered with the graph, and neither reset nor closed here.
     _remote: bool = False
 
@@ -244,7 +247,12 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
         self._loaded = copy.deepcopy(dict(state))
 
     def _graph_names(self) -> list[str]:
-        return [type(flow).__name__ for flow in graph(self)]
+        return [flow._state_name for flow in graph(self)]
+
+    @property
+    def _state_name(self) -> str:
+        """What this flow is called in a state, which loads into flows of the same names."""
+        return type(self).__name__
 
     def _fresh_state(self, number: int | None = None) -> Place:
         """Return the state at the start of pass ``number``, or of the next pass."""

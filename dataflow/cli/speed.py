@@ -1,14 +1,19 @@
-"""Measure how fast a flow yields its datapoints: per second, in MB/s, the slow ones, and the memory that it takes."""
+"""Measure how fast a flow yields its datapoints: per second, in MB/s, the slow ones, the memory that it takes.
+
+Where workers take part, it says how full their buffers ran, and so what the flow waits for.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import sys
 
 from ..base import DataFlow
 from ..errors import EmptyFlowError
 from ..parallel import MultiProcessRunnerZMQ, MultiThreadRunner
+from ..passes import graph
 from ..utils.progress import progress
 from ..utils.speed import SpeedReport, measure
 from . import target
@@ -66,4 +71,7 @@ def _flow(args: argparse.Namespace) -> DataFlow:
 def _measure(flow: DataFlow, size: int, warmup: int) -> SpeedReport:
     # Not by TestDataSpeed, which keeps the datapoints of a flow that cannot go back.
     with flow as df, progress(warmup + size, "speed") as bar:
-        return measure(iter(df), size, warmup, lambda _: bar.update())
+        report = measure(iter(df), size, warmup, lambda _: bar.update())
+        gauges = [(repr(stage), stage._gauge) for stage in graph(df) if stage._gauge is not None]
+    buffers = [gauge.report(name) for name, gauge in gauges]
+    return dataclasses.replace(report, buffers=[buffer for buffer in buffers if buffer is not None])

@@ -156,6 +156,10 @@ class ParallelMapAndBatch(ParallelMap):
                 "ever be full. Make it smaller, or pass remainder=True."
             )
 
+    @property
+    def _state_name(self) -> str:
+        return type(self).__name__
+
     def __len__(self) -> int:
         full, rest = divmod(len(self.ds), self.batch_size)
         return full + (self.remainder and rest > 0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine import Pool
 from ..errors import UsageError
 from ..passes import Place
+from ..utils.gauge import Gauge
 from ..utils.parts import Parts
 from .feed import MOST, Feed, Frame, merged
 
@@ -34,6 +35,7 @@ class Queues:
     def __init__(self, pool: Pool, buffer_size: int) -> None:
         self.pool = pool
         self.pid = os.getpid()
+        self.gauge = Gauge(buffer_size)
         self.stream = 0  # the number of the stream whose answers are wanted
         self.limit = 1  # datapoints in the next frame
         self._most = min(MOST, max(1, buffer_size // (DEPTH * pool.workers)))
@@ -105,7 +107,8 @@ class Dispatch:
         self._current: Frame | None = None  # what is being delivered
         self._parts = Parts()
         self._asked = 0  # frames in the workers' hands
-        self._held = 0  # datapoints in them, and results that are not delivered
+        self._in_hand = 0  # datapoints in these
+        self._held = 0  # and with them, results that are not delivered
         self._failure: Exception | None = None  # of ds, or of a datapoint that cannot be sent
         self._broken: Exception | None = None  # of the workers
 
@@ -170,6 +173,7 @@ class Dispatch:
             raise UsageError(f"{self._flow!r} was reset while it was iterated; call iter() for a new pass")
         if self._asked:
             self._collect(block=False)
+        self._queues.gauge.visit(self._held - self._in_hand)
         if self._feed.offset and self._has_room():
             self._queues.idle()
         fed = 0
@@ -187,7 +191,9 @@ class Dispatch:
             elif self._feed.ended and not self._asked:
                 return None
             else:
+                start = time.perf_counter()
                 self._collect(block=True)
+                self._queues.gauge.waited_since(start)
 
     def _due(self) -> Frame | None:
         """Return the frame whose turn it is, if it is there."""
@@ -203,8 +209,10 @@ class Dispatch:
         """Send a frame, if there is one and somebody has room for it."""
         if not self._has_room() or (worker := self._queues.free()) is None:
             return False
+        start = time.perf_counter()
         try:
             frame = self._feed.read(min(self._queues.limit, self._flow.buffer_size - self._held))
+            self._queues.gauge.read_since(start)
             if frame is None:
                 return False
             self._open[frame.first] = frame
@@ -213,6 +221,7 @@ class Dispatch:
             self._failure = error
             return False
         self._asked += 1
+        self._in_hand += frame.count
         self._held += frame.count
         return True
 
@@ -226,6 +235,7 @@ class Dispatch:
         try:
             for frame in self._queues.collect(block):
                 self._asked -= 1
+                self._in_hand -= frame.count
                 self._held += self.weight * len(frame.answer.results) - frame.count
                 self._answered.append(frame)
         except Exception as error:  # raised when all that is there is delivered

@@ -112,7 +112,7 @@ class ParallelMap(ProxyDataFlow):
         timeout: seconds that a worker may be silent.
     """
 
-    _transient = (*ProxyDataFlow._transient, "_queues", "_kept", "_left_at")
+    _transient = (*ProxyDataFlow._transient, "_queues", "_kept", "_left_at", "_gauge")
     _kind: ClassVar[str]
     _queues: Queues | None = None
     # What an endless map goes on with in its next pass: the stream, or its place if the workers have gone.
@@ -139,6 +139,11 @@ class ParallelMap(ProxyDataFlow):
         self._unordered = not ordered and self._workers > 1
         self._pool()  # checks the rest
 
+    @property
+    def _state_name(self) -> str:
+        # A position among the same datapoints, whoever maps them; endless ones are numbered otherwise.
+        return "MapData" if self.strict else "EndlessMapData"
+
     def _pool(self) -> Pool:
         return Pool(
             self._task(), self._workers, kind=self._kind, stage=repr(self), start_method=self.start_method,
@@ -154,6 +159,7 @@ class ParallelMap(ProxyDataFlow):
             pool = self._pool()
             pool.start()
             self._queues = Queues(pool, self.buffer_size)
+            self._gauge = self._queues.gauge
         return self._queues
 
     def _dismiss(self) -> None:

@@ -24,6 +24,7 @@ delivered. A pass that is given up leaves requests; the frames that answer them 
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ from ..base import DataFlow, length
 from ..engine import Pool
 from ..errors import UsageError
 from ..passes import Exclusive, Part, Place, Run, Walk, graph
+from ..utils.gauge import Gauge
 from ..utils.parts import Parts
 from .feed import MOST
 from .replicas import ReplicaTask, Rows, Start
@@ -50,6 +52,7 @@ class Lines:
     def __init__(self, pool: Pool, credit: int) -> None:
         self.pool = pool
         self.pid = os.getpid()
+        self.gauge = Gauge(credit * pool.workers)
         self.stream = 0  # the number of the stream whose frames are wanted; 0 is none
         self._streams = count(1)
         self._reset = False  # whether the replicas are to be reset
@@ -57,6 +60,7 @@ class Lines:
         self._most = min(MOST, max(1, credit // 2))
         self._asked: list[deque[tuple[int, int]]] = [deque() for _ in range(pool.workers)]
         self._frames: deque[tuple[int, Rows]] = deque()
+        self._ready = 0  # datapoints in these
         self._limits: list[int] = []
         self._free: list[int] = []
         self._broken: Exception | None = None  # raised when all that came before it is delivered
@@ -70,6 +74,7 @@ class Lines:
         """Start every replica anew; what is on its way from before is passed over when it comes."""
         self.stream = next(self._streams)
         self._frames.clear()
+        self._ready = 0
         self._limits = [1] * len(places)
         self._free = [self._credit] * len(places)
         for worker, (place, skip) in enumerate(places):
@@ -79,14 +84,18 @@ class Lines:
     def take(self, most: int | None) -> tuple[int, Rows]:
         """Return the next frame and its worker, cut to ``most`` datapoints; ask for as many more."""
         self._collect(block=False)
+        self.gauge.visit(self._ready)
         while not self._frames:
             if self._broken:
                 raise self._broken
+            start = time.perf_counter()
             self._collect(block=True)
+            self.gauge.waited_since(start)
         worker, frame = self._frames.popleft()
         if most is not None and len(frame.rows) > most:
             self._frames.appendleft((worker, Rows(frame.place, frame.skip + most, frame.rows[most:])))
             frame = frame._replace(rows=frame.rows[:most])
+        self._ready -= len(frame.rows)
         self._free[worker] += len(frame.rows)
         self._ask(worker)
         return worker, frame
@@ -109,6 +118,7 @@ class Lines:
                 if stream == self.stream:
                     count = len(frame.rows)
                     self._frames.append((worker, frame))
+                    self._ready += count
                     self._free[worker] += limit - count
                     self._limits[worker] = min(2 * limit, self._most) if count == limit else max(1, count)
                     self._ask(worker)
@@ -234,7 +244,7 @@ class Runner(DataFlow):
         timeout: seconds that a worker may be silent.
     """
 
-    _transient = (*DataFlow._transient, "_lines", "_last")
+    _transient = (*DataFlow._transient, "_lines", "_last", "_gauge")
     _remote = True
     _carries = True
     _kind: ClassVar[str]
@@ -269,6 +279,7 @@ class Runner(DataFlow):
         """Return the workers, started unless they run."""
         if self._lines is None or self._lines.pid != os.getpid():
             self._lines = Lines(self._started(self._pool()), self._credit)
+            self._gauge = self._lines.gauge
         return self._lines
 
     def _started(self, pool: Pool) -> Pool:

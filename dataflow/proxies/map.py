@@ -42,11 +42,13 @@ class MapData(ProxyDataFlow):
 
     def _walk(self, at: Place, run: Run) -> Walk:
         it, up = self.ds._walk(below(at), run)
-        path = at["pass"]
-        rows, given = tally(it, at.get("n", 0))
+        path, start, ahead = at["pass"], at.get("n", 0), at.get("given", [])
+        rows, given = tally(it, start)
         apply = self._applied(self.func)
         if self._random:
             apply = _drawing(apply, run.generator(self, path, SAMPLE), given)
+        if ahead:
+            apply = _passing_over(ahead, apply, lambda: given() - start)
 
         def results() -> Iterator[Any]:
             for dp in rows:
@@ -58,7 +60,12 @@ class MapData(ProxyDataFlow):
                 if result is not None:
                     yield result
 
-        return results(), lambda: {"pass": path, "n": given(), "ds": up()}
+        def place() -> Place:
+            n = given()
+            left = [[max(first - (n - start), 0), stop - (n - start)] for first, stop in ahead if stop > n - start]
+            return {"pass": path, "n": n, "ds": up(), **({"given": left} if left else {})}
+
+        return results(), place
 
     def _applied(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function on whole datapoints that applies ``func``."""
@@ -68,6 +75,14 @@ class MapData(ProxyDataFlow):
 def _drawing(func: Callable[..., Any], draw: KeyedGenerator, number: Callable[[], int]) -> Callable[[Any], Any]:
     """Give ``func`` the generator of its sample."""
     return lambda dp: func(dp, rng=draw(number()))
+
+
+def _passing_over(
+    spans: list[list[int]], func: Callable[[Any], Any], number: Callable[[], int]
+) -> Callable[[Any], Any]:
+    """Drop the datapoints in ``spans`` [first, stop): a parallel map delivered them out of turn."""
+    delivered = {i for first, stop in spans for i in range(first, stop)}
+    return lambda dp: None if number() - 1 in delivered else func(dp)
 
 
 class MapDataComponent(MapData):

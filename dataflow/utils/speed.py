@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from .gauge import BufferReport
+
 # Datapoints whose bytes are counted, evenly spread.
 SAMPLES = 64
 
@@ -37,10 +39,11 @@ class SpeedReport:
     p99_seconds: float
     peak_memory_bytes: int  # of this process, plus the largest child that has ended, since they were started
     complete: bool  # False: the flow ended before warmup + size datapoints
+    buffers: list[BufferReport] = dataclasses.field(default_factory=list)  # of maps and runners
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "buffers": [buffer._asdict() for buffer in self.buffers]}
 
     def to_json(self) -> str:
         """Return the fields as a JSON object."""
@@ -56,7 +59,7 @@ class SpeedReport:
             f"{_digits(self.datapoints_per_second)} datapoints/s, {_metric(self.bytes_per_second, 'B')}/s\n"
             f"{_metric(mean, 's')} a datapoint: median {_metric(self.median_seconds, 's')}, "
             f"99 % within {_metric(self.p99_seconds, 's')}\n"
-            f"{_metric(self.peak_memory_bytes, 'B')} peak memory"
+            f"{_metric(self.peak_memory_bytes, 'B')} peak memory" + "".join(f"\n{buffer}" for buffer in self.buffers)
         )
 
 

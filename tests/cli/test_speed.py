@@ -108,3 +108,50 @@ def test_threads_and_processes_exclude_each_other(folder, capsys):
 def test_no_worker_is_wrong_usage(option, folder, capsys):
     assert main(["speed", "train.py:make_flow", option, "0"]) == 2
     assert "must be an integer of at least 1, got '0'" in capsys.readouterr().err
+
+
+SLOW = """
+import time
+from dataflow import DataFromList, MapData, MultiThreadMapData
+
+ds = DataFromList([[i] for i in range(40)], shuffle=False)
+
+def wait(dp):
+    time.sleep(0.002)
+    return dp
+
+def slow_source():
+    return MultiThreadMapData(MapData(ds, wait), 2, list, strict=True)
+
+def slow_function():
+    return MultiThreadMapData(ds, 1, wait, strict=True)
+
+def slow_behind():
+    return MapData(MultiThreadMapData(ds, 2, list, strict=True), wait)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "slowest"),
+    [
+        ("slow_source", "ds is the bottleneck"),
+        ("slow_function", "the workers are the bottleneck"),
+        ("slow_behind", "what comes behind them is the bottleneck"),
+    ],
+)
+def test_the_buffers_tell_what_is_slow(folder, capsys, name, slowest):
+    (folder / "slow.py").write_text(SLOW)
+    assert main(["speed", f"slow.py:{name}"]) == 0
+    out = capsys.readouterr().out
+    assert "of 200 datapoints ready on average" in out
+    assert out.endswith(f"{slowest}\n")
+
+
+@WORKERS
+def test_the_buffer_of_the_workers_is_part_of_the_json(option, folder, capsys):
+    assert main(["speed", "train.py:endless", "--size", "100", "--json", option, "2"]) == 0
+    (buffer,) = json.loads(capsys.readouterr().out)["buffers"]
+    assert buffer["flow"].startswith("Multi")
+    assert buffer["size"] == 100
+    assert 0 <= buffer["full"] <= 1
+    assert 0 <= buffer["reading"] + buffer["waiting"] <= 1

@@ -240,33 +240,70 @@ class Unpicklable(Exception):
         self.lock = threading.Lock()
 
 
+class Irreducible(Exception):
+    def __reduce__(self) -> Any:
+        raise RuntimeError("no parts")
+
+
+class Keywords(Exception):
+    def __init__(self, *, code: int) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+
+
+class NoError(BaseException):
+    pass
+
+
+def caused() -> Exception:
+    error = ValueError("the effect")
+    error.__cause__ = KeyError("the cause")
+    return error
+
+
+def local() -> Exception:
+    class Local(Exception):
+        pass
+
+    return Local("made in a function")
+
+
 # name: how it is made, what it comes out as, and what it says
-ERRORS: dict[str, tuple[Callable[[], Exception], tuple[type[Exception], ...], str]] = {
+ERRORS: dict[str, tuple[Callable[[], BaseException], tuple[type[BaseException], ...], str]] = {
     "two arguments": (lambda: TwoArguments("hole", "bucket"), (TwoArguments, WorkerError), "hole in bucket"),
     "unpicklable": (lambda: Unpicklable("a lock inside"), (Unpicklable, WorkerError), "a lock inside"),
     "group": (lambda: ExceptionGroup("both", [ValueError("one"), KeyError("two")]), (ExceptionGroup,), "both"),
     "key": (lambda: KeyError("absent"), (KeyError,), "absent"),
+    "irreducible": (lambda: Irreducible("in one piece"), (Irreducible, WorkerError), "in one piece"),
+    "keywords": (lambda: Keywords(code=7), (Keywords, WorkerError), "code 7"),
+    "no error": (lambda: NoError("and yet raised"), (NoError,), "and yet raised"),
+    "local": (local, (Exception,), "made in a function"),
+    "caused": (caused, (ValueError,), "the effect"),
+    "system": (lambda: FileNotFoundError(2, "No such file", "x.jpg"), (FileNotFoundError,), "x.jpg"),
+    "unicode": (lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad byte"), (UnicodeDecodeError,), "bad byte"),
     "stop": (lambda: StopIteration("enough"), (RuntimeError,), ""),
 }
 
 
 def each_error(
-    make: Callable[[Callable[[], NoReturn]], Flow], stop: tuple[type[Exception], ...] = (RuntimeError,)
+    make: Callable[[Callable[[], NoReturn]], Flow], stop: tuple[type[BaseException], ...] = (RuntimeError,)
 ) -> None:
     """Build a flow for each kind of error, with a function that raises it.
 
     A StopIteration has to come out as one of ``stop``: out of ``next`` it would be a silent end, out of ``iter`` it
     is none.
     """
-    for name, (error, kinds, says) in ERRORS.items():
+    chosen = [*ERRORS] if METHOD == "fork" else [*ERRORS][::4]  # a new interpreter for each takes its time
+    for name in chosen:
+        error, kinds, says = ERRORS[name]
 
-        def throw(error: Callable[[], Exception] = error) -> NoReturn:
+        def throw(error: Callable[[], BaseException] = error) -> NoReturn:
             now_it_happens()
             raise error()
 
         with nothing_is_left():
             try:
-                caught = fails(make(throw), Exception, says)
+                caught = fails(make(throw), BaseException, says)
             except AssertionError as failed:
                 failed.add_note(f"with an error of the kind {name!r}")
                 raise
@@ -459,7 +496,7 @@ def exit_with_a_busy_worker() -> None:
 def abandoned_again_and_again() -> None:
     with nothing_is_left():
         df = build()
-        for _ in range(100):
+        for _ in range(1000):
             iterator = iter(df)
             dp = next(iterator)
             first = np.ravel(dp[0]).tolist()[0]

@@ -27,15 +27,6 @@ SCRIPT_KINDS = ("process", "zmq-map", "zmq-run")
 VERDICTS = {"SilentLoss:": "silent loss", "Leftover:": "leftover"}
 
 
-# Cases that fail now and then, as regular expressions, and why. A line here is a defect.
-KNOWN = {
-    "^(killed|crashes|leaves|calls|func_r|source|reset|unpicklable_r|result).*-zmq": (
-        "Pool.receive stops a crew over ZeroMQ twice, and ZMQError hides what happened"
-    ),
-    "^too_few_files-zmq": "libzmq aborts when it may not open a descriptor for a worker that connects",
-}
-
-
 class Case(NamedTuple):
     fault: str
     kind: str

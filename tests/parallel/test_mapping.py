@@ -445,3 +445,43 @@ def test_a_map_over_a_map(make_map):
 def test_wrong_arguments_are_refused_at_construction(arguments, error, message, make_map):
     with pytest.raises(error, match=message):
         make_map("thread", **{"ds": numbers(3), "workers": 2, "func": tenfold, **arguments})
+
+
+def across(kind, func, ordered):
+    """Return a map of this kind, by its public class."""
+    if kind == "inline":
+        return MapData(shuffled(), func)
+    if kind == "thread":
+        return D.MultiThreadMapData(shuffled(), 3, func, strict=True, ordered=ordered)
+    return D.MultiProcessMapData(shuffled(), 2, func, strict=True, ordered=ordered, start_method="fork")
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("first", ["inline", "thread", "process"])
+@pytest.mark.parametrize("second", ["inline", "thread", "process"])
+def test_a_state_loads_into_every_kind_of_map(first, second, ordered):
+    D.set_seed(3)
+    wanted = [*MapData(shuffled(), jitter_odd)]
+    received = []
+    state = None
+    # 3 datapoints here, 3 there, so that states are taken where the kind before has left holes
+    for kind in [first, second, first, second]:
+        with across(kind, jitter_odd, ordered) as df:
+            if state is not None:
+                df.load_state_dict(json.loads(state))
+            received += islice(df, 3)
+            state = json.dumps(df.state_dict())
+    with across(first, jitter_odd, ordered) as df:
+        df.load_state_dict(json.loads(state))
+        received += df
+    if ordered:
+        assert received == wanted
+    assert sorted(received) == sorted(wanted)
+
+
+def test_the_state_of_an_endless_map_is_not_that_of_a_pass():
+    with D.MultiThreadMapData(shuffled(), 1, tenfold) as df:
+        next(iter(df))
+        state = df.state_dict()
+    with pytest.raises(UsageError, match="taken from EndlessMapData <- DataFromList, and this flow is MapData <-"):
+        MapData(shuffled(), tenfold).load_state_dict(state)

@@ -66,7 +66,7 @@ def test_measures_as_far_as_it_goes(available, size, warmup, measured, complete)
 
 def test_an_empty_report_is_all_zero():
     report = measure(iter([]), 3, 0, received=lambda dp: None)
-    assert dataclasses.astuple(dataclasses.replace(report, peak_memory_bytes=1)) == (0, 0, 0, 0, 0, 0, 1, False)
+    assert dataclasses.astuple(dataclasses.replace(report, peak_memory_bytes=1)) == (0, 0, 0, 0, 0, 0, 1, False, [])
 
 
 def test_the_peak_of_memory_is_in_bytes():
