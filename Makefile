@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check format bench faults clean
+.PHONY: demo test check format bench faults fuzz clean
 
 demo: $(VENV)/.demo
 	$(BIN)/dataflow demo
@@ -21,10 +21,15 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.bench
-	for script in chain lmdb_io idle; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in chain lmdb_io idle latency formats transfer small images memory; do \
+		$(BIN)/python benchmarks/$$script.py || exit 1; \
+	done
 
 faults: $(VENV)/.test
 	$(BIN)/python -m tests.faults
+
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

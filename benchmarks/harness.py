@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -83,20 +83,24 @@ class Table:
         above: list[Result] = []
         for key, (label, _) in self.rows.items():
             if key in figures:
-                lines.append([label, *self._cells(figures[key], figures, above), *_extra(figures[key], extras)])
+                lines.append([label, *self._cells(key, figures, above), *_extra(figures[key], extras)])
                 above = figures[key]
             elif key in results:
                 lines.append([label, failure(results[key]), *[""] * (len(heads) - 2)])
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
-    def _cells(self, runs: list[Result], figures: Mapping[str, list[Result]], above: list[Result]) -> Iterator[str]:
-        values = [one["value"] for one in runs]
+    def others(self, key: str) -> Iterable[str]:  # noqa: ARG002  # for tables in which rows differ in that
+        """Return the contenders that a row is divided by, one for each of ``versus``."""
+        return self.versus
+
+    def _cells(self, key: str, figures: Mapping[str, list[Result]], above: list[Result]) -> Iterator[str]:
+        values = [one["value"] for one in figures[key]]
         yield f"{median(values):{self.form}}"
         yield f"{min(values):{self.form}}..{max(values):{self.form}}"
         if self.steps:
             more = [value - one["value"] for value, one in zip(values, above, strict=False)]
             yield f"{median(more):+{self.form}}" if more else ""
-        for other in self.versus:
+        for other in self.others(key):
             ratios = [value / one["value"] for value, one in zip(values, figures.get(other, ()), strict=False)]
             yield f"{median(ratios):.2f}" if ratios else ""
 
@@ -145,9 +149,10 @@ def measure(contender: Contender) -> Result:
     """Run a contender here."""
     try:
         value = contender()
-    except ModuleNotFoundError as error:
-        return {"missing": error.name}
     except Exception as error:
+        for cause in (error, error.__cause__):  # dataflow says in its own words what is not installed
+            if isinstance(cause, ModuleNotFoundError):
+                return {"missing": cause.name}
         traceback.print_exc()
         return {"failed": f"failed: {type(error).__name__}: {error}"}
     return dict(value) if isinstance(value, Mapping) else {"value": value}

@@ -1,4 +1,4 @@
-"""What a flow costs before it does anything: time to import, and memory.
+"""What a flow costs while it does nothing: time to import, memory, and what idle workers use.
 
 Every figure is of a fresh interpreter that does nothing else; compiled bytecode and the disk cache are warm.
 """
@@ -8,12 +8,28 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
 
 from harness import ROOT, Table, main
 
+from dataflow import (
+    DataFromList,
+    MapData,
+    MultiProcessMapData,
+    MultiProcessRunner,
+    MultiProcessRunnerZMQ,
+    MultiThreadRunner,
+)
+
 FLOWS = 1000
+WORKERS, AHEAD = 2, 20
+# Seconds in which workers fill their buffers, and then in which their time is taken.
+FILLING, QUIET = 1.0, 3.0
 imports = Table("import", unit="ms", versus={"numpy": "x numpy"}, form=",.1f")
 memory = Table("memory", unit="MiB", versus={"memory_numpy": "x numpy"}, form=",.1f")
+workers = Table("idle workers", unit="% of a core", versus={}, form=".3f")
 
 # Memory that is this process's own, and its part of what it shares; all pages in use where Linux does not tell.
 MEMORY = """
@@ -123,5 +139,98 @@ def memory_tensorpack() -> dict[str, float]:
     return memory_of(f"from tensorpack.dataflow import *\n{FIVE_STAGES}", flows=True)
 
 
+def share_of(flow: Iterable[object]) -> dict[str, float]:
+    """Receive a datapoint, and measure this process and all below it while it asks for no other."""
+    it = iter(flow)
+    next(it)
+    time.sleep(FILLING)
+    processes = family(os.getpid())
+    before = sum(map(cpu_time, processes))
+    time.sleep(QUIET)
+    used = sum(map(cpu_time, processes)) - before
+    return {"value": 100 * used / QUIET, "processes": len(processes)}
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all that it has started, as Linux lists them."""
+    found = [pid]
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            found += family(int(child))
+    return found
+
+
+def cpu_time(pid: int) -> float:
+    """Return the seconds that a process has used, to the nanosecond: Linux makes this number of its clock."""
+    return time.clock_gettime(~pid << 3 | 2)
+
+
+def numbers() -> DataFromList:
+    return DataFromList([[n] for n in range(1000)], shuffle=False)
+
+
+def same(dp: list[int]) -> list[int]:
+    return dp
+
+
+@workers.row("dataflow: MultiThreadRunner")
+def thread_runner() -> dict[str, float]:
+    with MultiThreadRunner(lambda: MapData(numbers(), same), AHEAD, WORKERS) as df:
+        return share_of(df)
+
+
+@workers.row("dataflow: MultiProcessRunner")
+def process_runner() -> dict[str, float]:
+    with MultiProcessRunner(MapData(numbers(), same), AHEAD, WORKERS) as df:
+        return share_of(df)
+
+
+@workers.row("dataflow: MultiProcessRunnerZMQ")
+def zmq_runner() -> dict[str, float]:
+    with MultiProcessRunnerZMQ(MapData(numbers(), same), WORKERS, AHEAD) as df:
+        return share_of(df)
+
+
+@workers.row("dataflow: MultiProcessMapData")
+def zmq_map() -> dict[str, float]:
+    with MultiProcessMapData(numbers(), WORKERS, same, buffer_size=AHEAD) as df:
+        return share_of(df)
+
+
+@workers.row("tensorpack: MultiProcessRunnerZMQ")
+def tensorpack_runner() -> dict[str, float]:
+    from tensorpack.dataflow import DataFromList, MapData, MultiProcessRunnerZMQ
+
+    df = MapData(DataFromList([[n] for n in range(1000)], shuffle=False), same)
+    df = MultiProcessRunnerZMQ(df, WORKERS, AHEAD)
+    df.reset_state()
+    return share_of(df)
+
+
+@workers.row("tensorpack: MultiProcessMapDataZMQ")
+def tensorpack_map() -> dict[str, float]:
+    from tensorpack.dataflow import DataFromList, MultiProcessMapDataZMQ
+
+    ds = DataFromList([[n] for n in range(1000)], shuffle=False)
+    df = MultiProcessMapDataZMQ(ds, WORKERS, same, buffer_size=AHEAD)
+    df.reset_state()
+    return share_of(df)
+
+
+@workers.row("torch: DataLoader")
+def torch_loader() -> dict[str, float]:
+    from torch.utils.data import DataLoader
+
+    return share_of(DataLoader([[n] for n in range(1000)], batch_size=None, num_workers=WORKERS))
+
+
+@workers.row("grain: mp_prefetch")
+def grain_prefetch() -> dict[str, float]:
+    import grain
+
+    dataset = grain.MapDataset.source([[n] for n in range(1000)]).map(same).to_iter_dataset()
+    return share_of(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=WORKERS)))
+
+
 if __name__ == "__main__":
-    main([imports, memory], packages=("tensorpack", "torch", "webdataset", "grain"), rounds=11)
+    main([imports, memory, workers], packages=("tensorpack", "torch", "webdataset", "grain"), rounds=11)

@@ -80,6 +80,8 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
     _carries: bool = False
     # True: the order of a pass is not always the same, so that it cannot be found again by counting.
     _unordered: bool = False
+    # True: to go back, it may read again from what is below it, which must come in the same order then.
+    _replays: bool = False
     # How full the buffer runs between workers and this flow, while it has any.
     _gauge: Gauge | None = None
     # True: what is below runs in workers; it is numbered with the graph, and neither reset nor closed here.
@@ -107,6 +109,7 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
             walk = own["_walk"]
         elif not hasattr(cls.__iter__, "walk") and not getattr(cls.__iter__, "__isabstractmethod__", False):
             walk = counted(cls.__iter__)  # written by a user, here or in a mixin
+            cls._replays = True
         else:
             return
 
@@ -202,7 +205,8 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
         """Return the position of the pass begun last, as a small JSON-able dict.
 
         It is behind the datapoint that the consumer received last, whatever was read ahead. Taken after the end of a
-        pass, it is the start of the next.
+        pass, it is the start of the next. It exists between two datapoints only: let the handler of a signal set a
+        flag, and save in the loop.
 
         >>> df = DataFromList([[1], [2], [3]], shuffle=False)
         >>> it = iter(df)
@@ -210,7 +214,8 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
         ([1], {'pass': [0], 'index': 1})
 
         Raises:
-            UsageError: if something in the graph cannot go back, such as a queue; the message names it.
+            UsageError: if something in the graph cannot go back, such as a queue; the message names it. Or if it is
+                called while a datapoint is read, by the handler of a signal or another thread.
         """
         if self._loaded is not None:
             return copy.deepcopy(self._loaded)

@@ -14,8 +14,9 @@ The life of one pass:
 2.  Flows that this process has not reset yet are reset; a state that was loaded says where to start.
 3.  ``walk(flow, at, run)`` goes down the graph. Each flow returns an iterator and a function ``place``, which says in
     a small JSON-able dict where ``walk`` must start to continue behind the datapoint delivered last.
-4.  The Log delivers, and notes the place every ROUND datapoints or so. After an error the position is told from there,
-    and not from what was read ahead; where workers decide the order, and nothing can be counted, it is asked once more.
+4.  The Log delivers, and notes the place every ROUND datapoints or so. After an error the position is that Mark and a
+    count, and not what was read ahead. Where workers decide the order a count says nothing: there the place is noted
+    before every datapoint, or asked once more if it is the place of these workers alone.
 5.  The pass ends, fails or is dropped: the Log freezes its last state and lets go of everything else.
 """
 
@@ -64,6 +65,7 @@ class Run:
     def __init__(self, root: DataFlow, seed: int, first: int = 0, replica: tuple[int, ...] = ()) -> None:
         self.seed = seed
         self.replica = replica
+        self.in_order = False  # whether maps that have no fixed order must keep that of what is below them
         # Replica 0 draws what the flow itself would: zeros at the end count for nothing.
         self._suffix = replica[: max((depth for depth, i in enumerate(replica, 1) if i), default=0)]
         self.flows: list[DataFlow] = []
@@ -71,6 +73,19 @@ class Run:
         self._keys: dict[int, tuple[int, int]] = {}
         self._next = first
         self._number(root, seed)
+        self._read_again: set[int] = set()
+        for flow in reversed(self.flows):  # what draws from others comes before them
+            if flow._replays or id(flow) in self._read_again:
+                self._read_again.update(map(id, flow._children()))
+
+    def keeps_order(self, flow: DataFlow) -> bool:
+        """Say whether ``flow`` must yield in a fixed order: flows above it may read from it again to go back."""
+        return self.in_order or id(flow) in self._read_again
+
+    @property
+    def unordered(self) -> list[DataFlow]:
+        """The flows that yield in another order each time."""
+        return [flow for flow in self.flows if flow._unordered and (flow._remote or not self.keeps_order(flow))]
 
     def _number(self, flow: DataFlow, seed: int, here: bool = True) -> None:
         """Number ``flow`` and what is below it, sources first; only random flows count."""
@@ -114,7 +129,11 @@ class Run:
 
     def adopt(self, flow: DataFlow) -> Run:
         """Return the run to walk ``flow`` in: this one, or one more for a flow that is not part of the graph."""
-        return self if id(flow) in self._keys else Run(flow, self.seed, ADOPTED, self.replica)
+        if id(flow) in self._keys:
+            return self
+        run = Run(flow, self.seed, ADOPTED, self.replica)
+        run.in_order = True  # to go back is to run again what has opened it
+        return run
 
     def release(self) -> None:
         """Free the flows that a pass of this run holds for itself."""
@@ -177,8 +196,7 @@ def begin(flow: DataFlow, walk: Walker) -> Iterator[Any]:
         # Finish what was finished: that leaves caches and kept iterators as they were, and yields nothing.
         deque(walk(flow, state["at"], run)[0], maxlen=0)
         state = flow._fresh_state(state["pass"] + 1)
-    rows, place = walk(flow, state["at"], run)
-    deque(islice(rows, state.get("skip", 0)), maxlen=0)
+    rows, place = _resumed(flow, walk, state, run)
     flow._loaded, flow._count = None, state["pass"] + 1
     flow._latest = log = Log(rows, place, run, {key: state[key] for key in ("version", "graph", "seed", "pass")})
     it = Pass(log)
@@ -186,8 +204,55 @@ def begin(flow: DataFlow, walk: Walker) -> Iterator[Any]:
     return it
 
 
+def _resumed(flow: DataFlow, walk: Walker, state: Place, run: Run) -> Walk:
+    """Walk ``flow`` from ``state`` on: from a place, or so many datapoints behind it."""
+    at, skip = state["at"], state.get("skip", 0)
+    if skip and run.unordered:
+        for member in run.unordered:
+            if member._remote or member not in run.here:
+                raise UsageError(
+                    f"this state was taken after an error and counts datapoints in a fixed order, and {member!r} has "
+                    "none. Build it with as many workers as it had when the state was taken."
+                )
+        before = Run(flow, run.seed)
+        before.in_order = True
+        rows, place = walk(flow, at, before)
+        deque(islice(rows, skip), maxlen=0)
+        at, skip = place(), 0
+        del rows, place
+        before.release()
+    rows, place = walk(flow, at, run)
+    deque(islice(rows, skip), maxlen=0)
+    return rows, place
+
+
+class Mark:
+    """Know the way back to behind the datapoint that a walk gave last, also when it has failed.
+
+    Args:
+        place: tells where the walk stands.
+        exact: a count says nothing about it, since what it gives comes in another order each time.
+    """
+
+    def __init__(self, place: Callable[[], Place], exact: bool) -> None:
+        self._place, self.exact = place, exact
+        self.note(0)
+
+    def note(self, given: int) -> None:
+        """Note the place, before the datapoint is asked for that comes after ``given`` of them."""
+        self._at, self._given = self._place(), given
+
+    def back(self, given: int) -> tuple[Place, int]:
+        """Return a place, and how many of the ``given`` datapoints came behind it."""
+        if self.exact and given != self._given:  # Ctrl-C before it was noted, so before anything more was read
+            self.note(given)
+        return self._at, given - self._given
+
+
 class Log:
     """Deliver one pass and know where it stands."""
+
+    running: weakref.ref[Iterator[Any]]
 
     def __init__(self, it: Iterator[Any], place: Callable[[], Place], run: Run, header: Place) -> None:
         self._it, self._place, self._run = it, place, run
@@ -197,27 +262,28 @@ class Log:
     def rows(self) -> Iterator[Any]:
         """Yield the pass; the only Python frame between a flow's iterator and the consumer."""
         it, given = tally(self._it)
-        noted, every, mark, last = 0, ROUND, self._place(), time.perf_counter()
+        root, unordered = self._run.flows[-1], self._run.unordered
+        mark = Mark(self._place, exact=any(flow is not root for flow in unordered))
+        noted, every, last = 0, 1 if mark.exact else ROUND, time.perf_counter()
         try:
             while True:
                 yield from islice(it, every)
                 if given() < noted + every:
                     break
                 start = time.perf_counter()
-                noted, mark = given(), self._place()
-                if time.perf_counter() - start > 0.01 * (start - last):
+                noted = given()
+                mark.note(noted)
+                if not mark.exact and time.perf_counter() - start > 0.01 * (start - last):
                     every *= 2
                 last = start
         except GeneratorExit:
             self.finish()
             raise
         except BaseException:
-            run = self._run
-            run.release()
-            if any(flow._unordered for flow in run.flows):
-                self._freeze(at=self._place(), done=False)
-            else:
-                self._freeze(at=mark, skip=given() - noted, done=False)
+            self._run.release()
+            # Workers right here know what they have delivered, and nobody above them has read ahead.
+            at, skip = (self._place(), 0) if unordered and not mark.exact else mark.back(given())
+            self._freeze(at=at, skip=skip, done=False)
             raise
         self.finish(done=True)
 
@@ -232,6 +298,12 @@ class Log:
         del self._it, self._place, self._run
 
     def state(self) -> Place:
+        running = self.running()
+        if self._frozen is None and getattr(running, "gi_running", False):
+            raise UsageError(
+                "state_dict() was called while the pass is reading a datapoint, by a signal handler, another thread or "
+                "a function of the flow. Let it set a flag, and call state_dict() between two datapoints."
+            )
         state = self._frozen or {**self._header, "at": self._place(), "done": False}
         refuse_lost(state)
         return copy.deepcopy(state)
@@ -247,6 +319,7 @@ class Pass(chain[Any]):
         rows = log.rows()
         self = super().__new__(cls, rows)
         self._log, self._rows = log, rows
+        log.running = weakref.ref(rows)  # which refers to the log
         return self
 
     def state_dict(self) -> Place:
@@ -255,7 +328,10 @@ class Pass(chain[Any]):
 
     def close(self) -> None:
         """End the pass now; what was received last stays its position."""
-        self._rows.close()  # type: ignore[attr-defined]  # a generator
+        try:
+            self._rows.close()  # type: ignore[attr-defined]  # a generator
+        except ValueError:  # it runs: in another thread, or below the signal handler that calls this. It ends by itself
+            return
         self._log.finish()
 
     def __del__(self) -> None:
@@ -397,6 +473,13 @@ def refuse_lost(place: Any) -> None:
     elif isinstance(place, list):
         for part in place:
             refuse_lost(part)
+
+
+def goes_back(place: Any) -> bool:
+    """Say whether a walk that starts from ``place`` yields again what it has yielded."""
+    if isinstance(place, dict):
+        return "lost" not in place and all(map(goes_back, place.values()))
+    return not isinstance(place, list) or all(map(goes_back, place))
 
 
 def locate(error: BaseException, flow: DataFlow, number: int) -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pickle
+import signal
 import threading
 from itertools import islice
 
@@ -418,6 +419,31 @@ def test_closing_an_iterator_ends_it():
     it.close()
     assert list(it) == []
     assert df.state_dict()["at"] == {"pass": [0], "index": 1}
+
+
+def test_a_position_is_refused_to_a_signal_handler_while_a_datapoint_is_read():
+    asked = []
+
+    def save(*_):
+        with pytest.raises(UsageError, match=r"set a flag, and call state_dict\(\) between two datapoints"):
+            asked.append(df.state_dict())
+        with pytest.raises(UsageError, match="while the pass is reading a datapoint"):
+            asked.append(it.state_dict())
+
+    def signalled(dp):
+        signal.raise_signal(signal.SIGUSR1)
+        return dp
+
+    before = signal.signal(signal.SIGUSR1, save)
+    try:
+        df = MapData(numbers(3), signalled)
+        it = iter(df)
+        assert next(it) == [0]
+        assert asked == []
+        assert df.state_dict()["at"]["n"] == 1
+        assert list(it) == [[1], [2]]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_with_closes():

@@ -97,7 +97,8 @@ PRINTING = {
     "PrintData": lambda: D.PrintData(shuffled()),
     "TestDataSpeed": lambda: D.TestDataSpeed(shuffled(), size=5),
 }
-ELSEWHERE = {"LMDBData", "LMDBDataDecoder", "ImageFromFile"}  # need files: tests/sources
+# Those that need files: tests/sources.
+ELSEWHERE = {"CaffeLMDB", "HDF5Data", "ImageFromFile", "LMDBData", "LMDBDataDecoder", "SVMLightData"}
 ELSEWHERE |= {name for name in D.__all__ if name.startswith("Multi")}  # need workers: tests/parallel
 ABSTRACT = {"DataFlow", "RNGDataFlow"}
 

@@ -35,6 +35,9 @@ DOCUMENTED = {
     "CacheData": (ProxyDataFlow, "(ds, shuffle=False)"),
     "LMDBData": (RNGDataFlow, "(lmdb_path, shuffle=True, keys=None)"),
     "LMDBDataDecoder": ("MapData", "(lmdb_data, decoder)"),
+    "HDF5Data": (RNGDataFlow, "(filename, data_paths, shuffle=True)"),
+    "CaffeLMDB": ("MapData", "(lmdb_path, shuffle=True, keys=None)"),
+    "SVMLightData": (RNGDataFlow, "(filename, shuffle=True)"),
     "ImageFromFile": (RNGDataFlow, "(files, channel=3, resize=None, shuffle=False)"),
     "FakeData": (RNGDataFlow, "(shapes, size=1000, random=True, dtype='float32', domain=(0, 1))"),
     "DataFromQueue": (DataFlow, "(queue)"),
@@ -42,6 +45,9 @@ DOCUMENTED = {
     "DataFromGenerator": (DataFlow, "(gen)"),
     "DataFromIterable": (DataFlow, "(iterable)"),
     "LMDBSerializer": (object, "()"),
+    "NumpySerializer": (object, "()"),
+    "TFRecordSerializer": (object, "()"),
+    "HDF5Serializer": (object, "()"),
     "MultiProcessRunner": (ProxyDataFlow, "(ds, num_prefetch, num_proc)"),
     "MultiProcessRunnerZMQ": (DataFlow, "(ds, num_proc=1, hwm=50)"),
     "MultiThreadRunner": (DataFlow, "(get_df, num_prefetch, num_thread)"),
@@ -66,13 +72,23 @@ OLD = {
 METHODS = {
     ("LMDBSerializer", "save"): "(df, path, write_frequency=5000)",
     ("LMDBSerializer", "load"): "(path, shuffle=True)",
+    ("NumpySerializer", "save"): "(df, path)",
+    ("NumpySerializer", "load"): "(path, shuffle=True)",
+    ("TFRecordSerializer", "save"): "(df, path)",
+    ("TFRecordSerializer", "load"): "(path, size=None)",
+    # In the document data_paths has no default.
+    ("HDF5Serializer", "save"): "(df, path, data_paths=None)",
+    ("HDF5Serializer", "load"): "(path, data_paths=None, shuffle=True)",
     ("BatchData", "aggregate_batch"): "(data_holder, use_list=False)",
     ("TestDataSpeed", "start"): "(self)",
     ("DataFlow", "reset_state"): "(self)",
     ("RNGDataFlow", "reset_state"): "(self)",
 }
 # Ours, beyond the document.
-BEYOND = {"ShuffleData", "as_flow", "dumps", "loads", "set_seed", "set_start_method", "DataFlowTerminated"}
+BEYOND = {
+    "ArrowSerializer", "DataFlowTerminated", "ParquetSerializer", "ShuffleData", "TarSerializer", "as_flow", "dumps",
+    "load", "loads", "save", "set_seed", "set_start_method",
+}  # fmt: skip
 
 
 def positional(function) -> str:

@@ -1,4 +1,4 @@
-"""The command line: ``dataflow speed``, ``peek``, ``save`` and ``demo``, a file each."""
+"""The command line: ``dataflow speed``, ``peek``, ``save`` and so on, a file each."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ..errors import DataFlowTerminated
 from .failure import explain
-from .target import TargetError
+from .target import IN_WORDS, TargetError, is_data_file
 
 COMMANDS = {
     "speed": "measure how fast a flow yields its datapoints",
     "peek": "print the first datapoints of a flow",
-    "save": "write the datapoints of a flow to a file",
+    "save": "write the datapoints of a flow to a data file",
+    "convert": "write the datapoints of one data file to another",
+    "inspect": "say what a data file is: format, number of datapoints, checksums, the first datapoint",
+    "verify": "read all of a data file, and list the records that are damaged",
     "demo": "turn real photographs into training batches, and time every step",
 }
 EXAMPLES = """\
@@ -26,6 +29,9 @@ examples:
   dataflow speed train.py:make_flow
   dataflow peek my_package.data:make_flow --num 5
   dataflow save train.py:make_flow train.lmdb
+  dataflow convert train.lmdb train.parquet
+  dataflow inspect train.lmdb
+  dataflow verify train.lmdb
 
 `dataflow COMMAND --help` says more about one of them.
 """
@@ -37,8 +43,9 @@ INTERRUPTED, PIPE_CLOSED = 130, 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a flow that fails, 2 for a wrong argument."""
+    args = argparse.Namespace()
     try:
-        code = _run(sys.argv[1:] if argv is None else list(argv))
+        code = _run(sys.argv[1:] if argv is None else list(argv), args)
         sys.stdout.flush()
         return code
     except TargetError as error:
@@ -49,13 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, SystemExit, DataFlowTerminated) as error:
         if isinstance(error, BrokenPipeError) and _stdout_is_closed():
             return PIPE_CLOSED
-        print(explain(error), file=sys.stderr)
+        print(_in_its_words(explain(error), args), file=sys.stderr)
         return FAILED
 
 
-def _run(argv: list[str]) -> int:
+def _run(argv: list[str], args: argparse.Namespace) -> int:
     try:
-        args = _parser(argv).parse_args(argv)
+        _parser(argv).parse_args(argv, args)
     except SystemExit as end:  # argparse has said what there is to say
         return int(end.code or OK)
     args.run(args)
@@ -87,6 +94,14 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
         command.add_arguments(chosen)
         chosen.set_defaults(run=command.run)
     return parser
+
+
+def _in_its_words(text: str, args: argparse.Namespace) -> str:
+    """Name an option in the place of an argument that only code could give."""
+    if is_data_file(getattr(args, "target", "") or getattr(args, "file", "")):
+        for argument, option in IN_WORDS.values():
+            text = text.replace(argument, option)
+    return text
 
 
 def _version() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
 import re
 import sysconfig
@@ -10,7 +11,9 @@ from traceback import TracebackException
 from ..errors import DataFlowError
 from ..utils.remote_error import RemoteTraceback
 
-OUR_CODE = (str(pathlib.Path(__file__).parent.parent), "<frozen ")
+# The code of progress bars counts for ours: it hands datapoints on.
+BARS = [str(pathlib.Path(spec.origin).parent) for spec in [importlib.util.find_spec("tqdm")] if spec and spec.origin]
+OUR_CODE = (str(pathlib.Path(__file__).parent.parent), "<frozen ", *BARS)
 STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 # The lines of a frame in a traceback that came as text.
 OUR_FRAMES = re.compile(rf'^  File "(?:{"|".join(map(re.escape, OUR_CODE))}).*\n(?:    .*\n)*', re.MULTILINE)

@@ -51,7 +51,7 @@ def _originals() -> dict[str, Any]:
     cv2 = need("cv2", by="dataflow demo")
     originals = {}
     for package, paths in ORIGINALS.items():
-        root = Path(need(package, by="dataflow demo").__file__).parent
+        root = Path(need(package, by="dataflow demo", install="'dataflow-toolkit[demo]'").__file__).parent
         for path in paths:
             originals[Path(path).stem] = cv2.imdecode(np.fromfile(root / path, np.uint8), cv2.IMREAD_COLOR)
     return originals

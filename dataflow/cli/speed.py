@@ -36,7 +36,7 @@ AHEAD = 50  # datapoints that a worker is ahead
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("target", metavar="TARGET", help="the flow; see below")
+    target.add_argument(parser)
     parser.add_argument(
         "--size", metavar="N", type=at_least(1), default=5000, help="datapoints to measure (default: %(default)s)"
     )
@@ -63,8 +63,10 @@ def run(args: argparse.Namespace) -> None:
 def _flow(args: argparse.Namespace) -> DataFlow:
     """Return the flow that is to be measured, in workers or not."""
     if args.num_thread:
-        return MultiThreadRunner(target.factory(args.target), AHEAD * args.num_thread, args.num_thread)
-    df = target.load(args.target)
+        return MultiThreadRunner(
+            target.factory(args.target, **target.options(args)), AHEAD * args.num_thread, args.num_thread
+        )
+    df = target.load(args.target, **target.options(args))
     return MultiProcessRunnerZMQ(df, args.num_proc, hwm=AHEAD) if args.num_proc else df
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import importlib
 import importlib.util
 import inspect
+import os
 import pathlib
 import pkgutil
 import sys
@@ -16,43 +18,82 @@ from typing import Any
 
 from ..base import DataFlow, as_flow
 from ..errors import UsageError
-from ..serializers import LMDBSerializer
+from ..serializers import FORMATS, serializer_of
+from ..serializers import load as load_file
 from ..utils import check
+from ..utils.open_file import is_url
+from ..utils.shards import has_number
 
 HELP = """\
 TARGET is one of
   package.module:function     a function without arguments that returns a flow, or any iterable of datapoints;
                               the current directory is searched first
   path/to/file.py:function    the same in a file
-  data.lmdb                   a file that `dataflow save` or LMDBSerializer.save has written, in its order
+  path/to/data.lmdb           a data file, read in its order: .lmdb .tfrecord .npz .h5 .tar .parquet .arrow .svm
+                              and others; or its URL, or a folder with an LMDB file in it
 """
 
-# What a data file is read and written with, by its suffix.
-SERIALIZERS = {".lmdb": LMDBSerializer}
+
+# An option of ``dataflow.load`` -> how an error names it as a way out, and how it is called here.
+IN_WORDS = {
+    "allow_pickle": ("allow_pickle=True", "--allow-pickle"),
+    "data_paths": ("data_paths=[...]", "--data-paths NAME,NAME"),
+}
 
 
 class TargetError(UsageError):
     """A TARGET, or a FILE, that the command line cannot use."""
 
 
-def load(target: str) -> DataFlow:
+def add_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that name a flow."""
+    parser.add_argument("target", metavar="TARGET", help="the flow; see below")
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what may be said of a data file whose datapoints are read."""
+    add_allow_pickle(parser)
+    parser.add_argument(
+        "--data-paths",
+        metavar="NAME,NAME",
+        type=lambda text: text.split(","),
+        help="the datasets to read, of an HDF5 file that another program wrote",
+    )
+
+
+def add_allow_pickle(parser: argparse.ArgumentParser) -> None:
+    """Declare the option for files that hold pickles."""
+    parser.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="load a data file that holds pickles, such as tensorpack writes, which may run any code",
+    )
+
+
+def options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the arguments say, as options of ``dataflow.load``."""
+    return {name: vars(args)[name] for name in IN_WORDS if vars(args)[name]}
+
+
+def load(target: str, **options: Any) -> DataFlow:
     """Return the flow that ``target`` names; HELP says how.
 
     Raises:
         TargetError: if there is no such thing, or it is no flow.
         Exception: whatever the code raises that makes the flow.
     """
-    return _flow(_find(target), target)
+    return _flow(_find(target, options), target)
 
 
-def factory(target: str) -> Callable[[], DataFlow]:
+def factory(target: str, **options: Any) -> Callable[[], DataFlow]:
     """Return a function that makes the flow which ``target`` names, anew at each call.
 
     Raises:
         TargetError: if there is no such thing, or it is a flow that exists already.
         Exception: whatever the code raises that is to make the flow.
     """
-    found = _find(target)
+    found = _find(target, options)
     if isinstance(found, DataFlow):
         raise TargetError(
             f"{target!r} is one flow, and each thread needs its own: name a function that makes it, or use --num-proc"
@@ -60,13 +101,10 @@ def factory(target: str) -> Callable[[], DataFlow]:
     return partial(_flow, found, target)
 
 
-def _find(target: str) -> Any:
-    """Return what ``target`` names, or a function that opens it if that is a data file."""
-    place, colon, name = target.rpartition(":")
-    if pathlib.Path(target).exists() or not colon:
-        return _file(target)
-    module = _run_file(place) if place.endswith(".py") or "/" in place else _import(place)
-    return _look_up(module, place, name)
+def is_data_file(target: str) -> bool:
+    """Say whether ``target`` names a data file, and not something in Python code."""
+    known = os.path.splitext(target)[1].lower() in FORMATS
+    return known or is_url(target) or os.path.exists(target) or ":" not in target
 
 
 def serializer(path: str) -> Any:
@@ -75,21 +113,70 @@ def serializer(path: str) -> Any:
     Raises:
         TargetError: if there is none.
     """
-    suffix = pathlib.Path(path).suffix
-    if suffix not in SERIALIZERS:
-        raise TargetError(f"cannot tell the format of {path!r}: a data file ends in {', '.join(SERIALIZERS)}")
-    return SERIALIZERS[suffix]
+    try:
+        return serializer_of(path)
+    except ValueError as error:
+        raise TargetError(str(error)) from None
 
 
-def _file(path: str) -> Callable[[], DataFlow]:
-    if not pathlib.Path(path).exists():
+def reader(path: str) -> Any:
+    """Return the class that reads the data file at ``path``.
+
+    Raises:
+        TargetError: if it is no data file, or none that is there.
+    """
+    if path.endswith(".py") or not is_data_file(path):
+        raise TargetError(f"{path!r} is code and no data file; `dataflow save TARGET FILE` makes one of a flow")
+    if why := _missing(path):
+        raise TargetError(why)
+    return serializer(path)
+
+
+def writer(path: str) -> Any:
+    """Return the class that writes data files with the suffix of ``path``.
+
+    Raises:
+        TargetError: if there is none.
+    """
+    kind = serializer(path)
+    if not hasattr(kind, "save"):
+        raise TargetError(f"files like {path!r} are only read here: choose another suffix, such as .lmdb")
+    return kind
+
+
+def _find(target: str, options: dict[str, Any]) -> Any:
+    """Return what ``target`` names, or a function that opens it if that is a data file."""
+    if is_data_file(target):
+        return _file(target, options)
+    if options:
+        given = " and ".join(IN_WORDS[name][1].partition(" ")[0] for name in options)
+        raise TargetError(f"{given}: for data files only, and {target!r} is code. Say it there, to what reads the file")
+    place, _, name = target.rpartition(":")
+    module = _run_file(place) if place.endswith(".py") or "/" in place else _import(place)
+    return _look_up(module, place, name)
+
+
+def _file(path: str, options: dict[str, Any]) -> Callable[[], DataFlow]:
+    if why := _missing(path):
         raise TargetError(
-            f"no such file: {path!r}. A target is a data file, or names a function: "
-            "package.module:function or path/to/file.py:function"
+            f"{why} A target is a data file, or names a function: package.module:function or path/to/file.py:function"
         )
     if path.endswith(".py"):
         raise TargetError(f"{path!r} is code: name the function in it that makes the flow, as in {path}:make_flow")
-    return partial(serializer(path).load, path, shuffle=False)
+    kind = serializer(path)
+    known = inspect.signature(getattr(kind, "load", kind)).parameters
+    for name in options:
+        if name not in known:
+            raise TargetError(f"files like {path!r} take no {IN_WORDS[name][1].partition(' ')[0]}: leave it out")
+    return partial(load_file, path, **options)
+
+
+def _missing(path: str) -> str | None:
+    """Say that there is no data file at ``path``, if so."""
+    if is_url(path) or os.path.exists(path) or "{" in path or has_number(path):  # these stand for several files
+        return None
+    file = pathlib.Path(path)
+    return f"no such file: {path!r}{_similar(file.name, (other.name for other in file.parent.glob('*'))) or '.'}"
 
 
 def _run_file(path: str) -> ModuleType:

@@ -57,11 +57,28 @@ def load_msgpack(data: Any, allow_pickle: bool, copy: bool) -> Any:
     revive = functools.partial(_revive, allow_pickle, copy)
     try:
         # surrogateescape keeps the bytes of arrays that an old writer passed off as text.
-        return unpack(data, object_hook=revive, unicode_errors="surrogateescape")
+        dp = unpack(data, object_hook=revive, unicode_errors="surrogateescape")
+        _refuse_deep(dp)
+        return dp
     except (ValueError, TypeError, OverflowError) as error:
         raise CorruptDataError(
             f"neither a record of dataflow nor one msgpack value: {error}. Write it again"
         ) from error
+
+
+def _refuse_deep(dp: Any) -> None:
+    """Refuse what msgpack still reads, and Python can neither compare nor print."""
+    level: list[Any] = [dp] if type(dp) is list or type(dp) is dict else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for found in level
+            for item in (found if type(found) is list else found.values())
+            if type(item) is list or type(item) is dict
+        ]
+        if not level:
+            return
+    raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
 
 
 def _revive(allow_pickle: bool, copy: bool, found: dict[Any, Any]) -> Any:

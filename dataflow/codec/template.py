@@ -199,6 +199,8 @@ class _Compiler:
         return next
 
     def _dict(self, keys: tuple[Any, ...], nodes: list[Any], depth: int) -> Build:
+        if len(dict.fromkeys(keys)) < len(keys):
+            raise ValueError("a dict has a key twice")
         items = self._items(nodes, depth)
         return lambda leaves: dict(zip(keys, items(leaves), strict=True))
 

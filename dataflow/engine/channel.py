@@ -53,10 +53,10 @@ class Near(Protocol):
 
 
 class Far(Protocol):
-    """The worker's end of a channel. Its methods block; ``send`` raises HungUp when the pool is gone."""
+    """The worker's end of a channel. It blocks, unless asked not to; ``send`` raises HungUp when the pool is gone."""
 
     def send(self, frame: Frame) -> None: ...
-    def receive(self) -> Frame | None: ...
+    def receive(self, wait: bool = True) -> Frame | None: ...
     def finish(self) -> None: ...
 
 
@@ -153,10 +153,11 @@ class SocketFar:
         except OSError:
             raise HungUp from None
 
-    def receive(self) -> Frame | None:
-        while not self._frames:
+    def receive(self, wait: bool = True) -> Frame | None:
+        """Return the next frame; None if there will be no more, or, without ``wait``, none is there."""
+        if not self._frames:
             try:
-                self._frames.extend(self._reader.read())
+                self._frames.extend(self._reader.read(0 if wait else socket.MSG_DONTWAIT))
             except (EOFError, OSError):
                 return None
         return self._frames.popleft()

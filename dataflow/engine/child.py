@@ -22,6 +22,7 @@ import sys
 import threading
 import traceback
 import zlib
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,6 +32,9 @@ from ..errors import WorkerError
 from ..utils import pickling
 from ..utils.remote_error import pack
 from ..utils.rng import default_seed
+from ..utils.stack import place_arrays
+from .arena import Arena
+from .blocks import Blocks
 from .channel import End, Far
 from .crew import Kind
 from .frames import Frame, encode
@@ -56,6 +60,8 @@ ONE_THREAD = {
 
 # What that is called in the builds of OpenBLAS that numpy and scipy, and others, bring along.
 SET_NUM_THREADS = ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_", "openblas_set_num_threads")
+# The arena, and the part of it that a worker may use.
+Share = tuple[Arena, tuple[int, int]]
 # The channel of this worker: it is never freed, so its end is the end of the process.
 _channels: list[Far] = []
 _libc: Any = ctypes.CDLL(None) if os.name == "posix" else None
@@ -80,7 +86,9 @@ def load() -> None:
     pickling.load()
 
 
-def run_forked(task: Task, context: Context, end: End, bond: Bond, mask: Collection[int]) -> NoReturn:
+def run_forked(
+    task: Task, context: Context, end: End, share: Share | None, bond: Bond, mask: Collection[int]
+) -> NoReturn:
     """Be a worker in a copy of the parent; the frames below this one are never returned to."""
 
     def be_worker() -> int:
@@ -88,7 +96,7 @@ def run_forked(task: Task, context: Context, end: End, bond: Bond, mask: Collect
         _stop_reading_stdin()
         _forget_processes_of_parent()
         os.environ.update(environment())
-        return serve(task, context, end.open())
+        return serve(task, context, end.open(), share)
 
     live(bond, be_worker)
 
@@ -123,14 +131,18 @@ def settle(bond: Bond, mask: Collection[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def serve(task: Task, context: Context, channel: Far) -> int:
+def serve(task: Task, context: Context, channel: Far, share: Share | None) -> int:
     """Run the task between its inbox and the pool, and return the exit code."""
     _channels.append(channel)
     one_thread_each()
     keep_freed_memory()
     reseed(context)
+    inbox = _Inbox(channel, context)
+    if share is not None:
+        inbox.blocks = Blocks(*share, inbox.hear)
+        place_arrays(inbox.blocks.array)
     try:
-        work(task, _inbox(channel, context), context, _outlet(task, channel))
+        work(task, iter(inbox), context, _outlet(task, channel, inbox.blocks))
         channel.finish()
     except HungUp:
         pass
@@ -139,24 +151,54 @@ def serve(task: Task, context: Context, channel: Far) -> int:
     return 0
 
 
-def _inbox(channel: Far, context: Context) -> Iterator[Any]:
-    while (frame := channel.receive()) is not None:
+class _Inbox:
+    """What the pool sends: messages for the task, and blocks that it needs no longer."""
+
+    blocks: Blocks | None = None
+
+    def __init__(self, channel: Far, context: Context) -> None:
+        self._channel, self._context = channel, context
+        self._frames: deque[Frame] = deque()
+
+    def hear(self) -> None:
+        """Take in what is there."""
+        while (frame := self._channel.receive(wait=False)) is not None:
+            self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind is not Kind.FREE:
+            self._frames.append(frame)
+        elif self.blocks is not None:
+            self.blocks.free(frame.data)
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            while not self._frames:
+                frame = self._channel.receive()
+                if frame is None:
+                    return
+                self._take(frame)
+                del frame
+            message = [self._open(self._frames.popleft())]
+            yield message.pop()  # nothing of a message stays here while the task has it
+
+    def _open(self, frame: Frame) -> Any:
         try:
-            message = [pickle.loads(frame.data, buffers=frame.arrays)]
+            return pickle.loads(frame.data, buffers=frame.arrays)
         except Exception as error:
+            context = self._context
             raise WorkerError(
                 f"a message to worker {context.worker} of {context.stage} cannot be unpickled there: "
                 f"{type(error).__name__}: {error}",
                 stage=context.stage, worker=context.worker, pid=os.getpid(),
             ) from error  # fmt: skip
-        del frame  # nothing of a message stays here while the task has it
-        yield message.pop()
 
 
-def _outlet(task: Task, channel: Far) -> Callable[[Kind, Any], None]:
+def _outlet(task: Task, channel: Far, blocks: Blocks | None) -> Callable[[Kind, Any], None]:
     def emit(kind: Kind, payload: Any) -> None:
         if kind is Kind.MESSAGE:
-            channel.send(encode(task, payload))
+            frame = encode(task, payload)
+            channel.send(frame if blocks is None else blocks.share(frame))
         else:
             channel.send(Frame(kind, pack(payload) if kind is Kind.ERROR else b""))
 

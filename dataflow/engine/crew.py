@@ -20,6 +20,9 @@ class Kind(enum.IntEnum):
     END = 2  # Task.run has returned
     ERROR = 3  # Task.run has raised; the exception
     DEATH = 4  # it is gone without one of the two above; a Death
+    SHARED = 5  # as MESSAGE, with the arrays in blocks of the arena
+    FREE = 6  # the other way: blocks that the consumer needs no longer
+    ALIVE = 7  # it is at work, where there is a timeout
 
 
 class Death(NamedTuple):
@@ -41,21 +44,26 @@ class Event(NamedTuple):
 class Crew(ABC):
     """The workers of one pool. It must not refer to the pool, whose end stops it."""
 
-    def __init__(self, task: Task, workers: int, stage: str) -> None:
+    def __init__(self, task: Task, workers: int, stage: str, timeout: float | None = None) -> None:
         self.task = task
-        self.contexts = [Context(worker, workers, stage) for worker in range(workers)]
+        self.contexts = [Context(worker, workers, stage, timeout) for worker in range(workers)]
         self.events: deque[Event] = deque()
         self.stopped = False
         # Held by the thread that is inside of `send` or `receive`: what it uses is freed by no other one.
         self.gate = threading.RLock()
+        self.inside = False  # True while it works there: then a signal handler that interrupts it must not free either
 
     @abstractmethod
     def start(self) -> None:
         """Start every worker."""
 
+    def pack(self, message: Any) -> tuple[Any, int]:
+        """Return what is sent in place of a message, and its size in bytes."""
+        return message, 0
+
     @abstractmethod
-    def send(self, worker: int, message: Any) -> int:
-        """Put a message into a worker's inbox without ever blocking, and return its size in bytes."""
+    def send(self, worker: int, message: Any) -> None:
+        """Put a packed message into a worker's inbox, without ever blocking."""
 
     @abstractmethod
     def wait(self, timeout: float | None) -> Iterable[int]:
@@ -69,6 +77,10 @@ class Crew(ABC):
         """Return the process of a worker, or 0."""
         return 0
 
+    def restart(self, worker: int) -> None:
+        """Start a worker again that is dead, with an empty inbox."""
+        raise NotImplementedError(f"{type(self).__name__} cannot restart worker {worker}")
+
     @abstractmethod
     def give_up(self, worker: int) -> str:
         """Stop a worker that is stuck, as far as that is possible, and return its Python stack."""
@@ -76,16 +88,16 @@ class Crew(ABC):
     def stop(self) -> None:
         """End every worker and free everything; harmless when repeated.
 
-        Where another thread is inside, its workers end, which wakes it, and it calls this again for the rest.
+        Where somebody is inside, the workers end, which wakes it, and it calls this again for the rest.
         """
         self.stopped = True
-        alone = self.gate.acquire(blocking=False)
+        entered = self.gate.acquire(blocking=False)
         try:
-            self._stop(alone)
+            self._stop(alone=entered and not self.inside)
         finally:
-            if alone:
+            if entered:
                 self.gate.release()
 
     @abstractmethod
     def _stop(self, alone: bool) -> None:
-        """End every worker, and unless another thread is inside, free what it uses."""
+        """End every worker; if nobody is inside, also free what is used there."""

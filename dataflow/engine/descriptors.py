@@ -12,7 +12,9 @@ was closed in a child never closes a number that has been given to something els
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
@@ -29,19 +31,15 @@ class Descriptor:
     """A file descriptor that closes once: by hand, by the garbage collector, or in a forked child."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        # An object of C, since Ctrl-C in a __del__ is lost.
+        self._file = io.FileIO(fd, "rb")
         register(self)
 
     def fileno(self) -> int:
-        return self._fd
+        return self._file.fileno()
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        self.close()
+        self._file.close()
 
 
 class _Kept(threading.local):
@@ -71,6 +69,14 @@ def pipe() -> tuple[Descriptor, Descriptor]:
     """Return the two ends of a new pipe, reader first."""
     reader, writer = os.pipe()
     return Descriptor(reader), Descriptor(writer)
+
+
+def memory_file(name: str) -> Descriptor:
+    """Return an empty file without a name, so there is nothing to be left behind."""
+    if hasattr(os, "memfd_create"):
+        return Descriptor(os.memfd_create(name))
+    with tempfile.TemporaryFile(prefix=name) as file:
+        return Descriptor(os.dup(file.fileno()))
 
 
 def _in_child() -> None:

@@ -64,8 +64,11 @@ class Reader:
         self._frame: Frame | None = None  # a large one that is being received,
         self._missing: list[memoryview] = []  # and the memory that is still to be filled
 
-    def read(self) -> list[Frame]:
+    def read(self, flags: int = 0) -> list[Frame]:
         """Receive until at least one frame is complete, and return all that are.
+
+        Args:
+            flags: of recv.
 
         Raises:
             BlockingIOError: if that would block.
@@ -74,10 +77,10 @@ class Reader:
         frames: list[Frame] = []
         while not frames:
             if self._missing:
-                count = self._socket.recvmsg_into(self._missing[:PARTS])[0]
+                count = self._socket.recvmsg_into(self._missing[:PARTS], 0, flags)[0]
                 self._missing = behind(self._missing, count)
             else:
-                count = self._socket.recv_into(self._buffer[self._end :])
+                count = self._socket.recv_into(self._buffer[self._end :], 0, flags)
                 self._end += count
             if not count:
                 raise EOFError

@@ -28,13 +28,12 @@ class InlineCrew(Crew):
         }
         self._turns.extend(self._runs)
 
-    def send(self, worker: int, message: Any) -> int:
+    def send(self, worker: int, message: Any) -> None:
         if not self._fed:  # from now on it is the messages that say whose turn it is
             self._turns.clear()
             self._fed = True
         self._inboxes[worker].append(message)
         self._turns.append(worker)
-        return 0
 
     def wait(self, timeout: float | None) -> Iterable[int]:
         if timeout == 0:

@@ -27,7 +27,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -36,8 +35,9 @@ from typing import Any, NamedTuple
 from ..utils import check, pickling
 from ..utils.rng import default_seed
 from . import child
+from .arena import Leases
 from .channel import End
-from .descriptors import Descriptor, keeping, pipe
+from .descriptors import Descriptor, keeping, memory_file, pipe
 from .task import Context, Task
 
 logger = logging.getLogger(__name__)
@@ -123,13 +123,15 @@ class Process:
 class Forker:
     """Start workers by fork: they find the task where it is."""
 
-    def __init__(self, task: Task, stacks: Descriptor) -> None:
+    def __init__(self, task: Task, stacks: Descriptor, leases: Leases | None) -> None:
         self._task = task
         self._stacks = stacks
+        self._leases = leases
         child.load()  # once, and not in each child
 
     def start(self, context: Context, end: End, mask: Mask) -> Process:
         """Fork one worker."""
+        share = None if self._leases is None else (self._leases.arena, self._leases.part(context.worker))
 
         def create(bond: Bond, kept: list[Descriptor]) -> int:
             with keeping(*end.descriptors, self._stacks, *kept), _no_collection(), warnings.catch_warnings():
@@ -138,7 +140,7 @@ class Forker:
                 if pid == 0:
                     gc.freeze()
             if pid == 0:
-                child.run_forked(self._task, context, end, bond, mask)
+                child.run_forked(self._task, context, end, share, bond, mask)
             return pid
 
         child.flush()  # or both would write what is buffered now
@@ -151,26 +153,36 @@ class Forker:
 class Spawner:
     """Start workers in new interpreters: the task travels in a file without a name that all of them read."""
 
-    def __init__(self, task: Task, stage: str, workers: int, stacks: Descriptor) -> None:
+    def __init__(self, task: Task, stacks: Descriptor, leases: Leases | None) -> None:
         self._stacks = stacks
+        self._leases = leases
         self._courier = _Courier()
-        self._boot = memory_file("dataflow-boot")
-        with os.fdopen(os.dup(self._boot.fileno()), "wb") as file:
-            pickle.dump([entry for entry in sys.path if isinstance(entry, str)], file)
-            pickle.dump({"argv": sys.argv, "seed": default_seed(), "start_method": _asked, "stage": stage,
-                         "workers": workers, **self._courier.settings()}, file)  # fmt: skip
-            file.write(self._courier.pack(task))
+        with signals_held():
+            self._boot = memory_file("dataflow-boot")
+        try:
+            with os.fdopen(os.dup(self._boot.fileno()), "wb") as file:
+                pickle.dump([entry for entry in sys.path if isinstance(entry, str)], file)
+                settings = {"argv": sys.argv, "seed": default_seed(), "start_method": _asked}
+                pickle.dump({**settings, **self._courier.settings()}, file)
+                file.write(self._courier.pack(task))
+        except BaseException:
+            self.close()
+            raise
 
     def start(self, context: Context, end: End, mask: Mask) -> Process:
         """Start one interpreter."""
 
         def create(bond: Bond, kept: list[Descriptor]) -> int:
-            arguments = (context.worker, end.recipe(), tuple(bond), sorted(mask))
+            arena, share = [], None
+            if self._leases is not None:
+                arena = [self._leases.arena.descriptor]
+                share = arena[0].fileno(), self._leases.part(context.worker)
+            arguments = (tuple(context), end.recipe(), share, tuple(bond), sorted(mask))
             program = (
                 f"import mmap, pickle, sys; boot = mmap.mmap({self._boot.fileno()}, 0, access=mmap.ACCESS_READ); "
                 f"sys.path[:] = pickle.load(boot); from {__package__}.spawned import main; main(boot, *{arguments!r})"
             )
-            inherited = [item.fileno() for item in (self._boot, self._stacks, *end.descriptors, *kept)]
+            inherited = [item.fileno() for item in (self._boot, self._stacks, *arena, *end.descriptors, *kept)]
             process = subprocess.Popen(
                 [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", program],  # type: ignore[attr-defined]
                 stdin=subprocess.DEVNULL, pass_fds=[*inherited, *self._courier.inherited], env=child.environment(),
@@ -222,20 +234,29 @@ def _no_collection() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[Mask]:
-    """Hold back every signal meanwhile; what came is handled at the end. Yield what was blocked before."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    """Hold back every signal meanwhile; what came is handled at the end. Yield what was blocked before.
+
+    The kernel may hand a signal to another thread, for which Python calls the handler in the main thread all the same.
+    So there the handlers themselves are put off, too.
+    """
+    handlers: dict[int, Any] = {}
+    came: list[int] = []
+    mask: set[Any] | None = None
     try:
+        if threading.current_thread() is threading.main_thread():
+            for number in signal.valid_signals():
+                if callable(handler := signal.getsignal(number)):
+                    handlers[number] = handler
+                    signal.signal(number, lambda number, _: came.append(number))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         yield set(map(int, mask))
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def memory_file(name: str) -> Descriptor:
-    """Return an empty file without a name, so there is nothing to be left behind."""
-    if hasattr(os, "memfd_create"):
-        return Descriptor(os.memfd_create(name))
-    with tempfile.TemporaryFile(prefix=name) as file:
-        return Descriptor(os.dup(file.fileno()))
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what was blocked comes now, and is noted
+        for held, handler in handlers.items():
+            signal.signal(held, handler)
+    for one in came:
+        signal.raise_signal(one)
 
 
 class _Courier:

@@ -14,19 +14,21 @@ The life of one message:
 3.  ``receive`` waits in the crew until a worker is heard from, and takes one event after another, as they came.
 4.  An answer takes the oldest message of its worker off the list of what is in flight, and is returned.
 5.  A failure becomes an exception, raised when all that came before it has been received; before that the pool closes.
+    If dead workers are to be replaced, a new one is sent what the dead one had not answered.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple, NoReturn, Self
 
-from ..errors import UsageError, WorkerError
+from ..errors import UsageError, WorkerDied, WorkerError
 from ..utils import check
 from . import failures
 from .crew import Crew, Event, Kind
@@ -36,9 +38,11 @@ from .processes import ProcessCrew
 from .task import Task
 from .threads import ThreadCrew
 
+logger = logging.getLogger(__name__)
+
 KINDS = ("process", "zmq", "thread", "inline")
 BUFFER_BYTES = 256 << 20
-# A worker that is still starting (a new interpreter, imports) is given at least this long, in seconds.
+# A worker that is still starting (a new interpreter, imports, going to a place) is given at least so many seconds.
 STARTING = 60.0
 
 
@@ -52,6 +56,12 @@ class Sent(NamedTuple):
 
     samples: Sequence[int]
     size: int
+    message: Any  # kept if it may have to be sent again
+    slow: bool  # its answer may take as long as a start does
+
+
+# What is sent to a worker in the place of a dead one, made of what that had not answered: worker, messages -> messages.
+Again = Callable[[int, list[Any]], list[Any]]
 
 
 class Pool:
@@ -65,6 +75,8 @@ class Pool:
         start_method: "fork" or "spawn" ("forkserver" means the same); None leaves it to ``set_start_method``.
         timeout: seconds that a worker with work may be silent while the caller waits; None is for ever.
         buffer_bytes: how much may be on its way before ``full`` says so.
+        restarts: how many dead processes are replaced; the next one that dies is an error.
+        again: says what a new one is sent; None: all that the dead one has not answered.
 
     Raises:
         TypeError, ValueError: at construction, for a wrong argument.
@@ -81,9 +93,12 @@ class Pool:
         start_method: str | None = None,
         timeout: float | None = None,
         buffer_bytes: int = BUFFER_BYTES,
+        restarts: int = 0,
+        again: Again | None = None,
     ) -> None:
         check.instance(Task, "a Task", task=task)
         check.integer(1, workers=workers, buffer_bytes=buffer_bytes)
+        check.integer(0, restarts=restarts)
         check.one_of(KINDS, kind=kind)
         check.one_of((*METHODS, None), start_method=start_method)
         if timeout is not None:
@@ -97,9 +112,13 @@ class Pool:
         self.start_method = start_method
         self.timeout = timeout
         self.buffer_bytes = buffer_bytes
+        self.restarts = int(restarts)
+        self.again = again
         self._crew: Crew | None = None
         self._closed = False
         self._pid = 0
+        # The size of the message received last; 0 where messages are handed over as they are.
+        self.received_bytes = 0
         self._sent = [deque[Sent]() for _ in range(self.workers)]
         self._ended: set[int] = set()
         self._ready: set[int] = set()
@@ -122,29 +141,35 @@ class Pool:
             self.close()
             raise
 
-    def send(self, worker: int, message: Any, samples: Sequence[int] = range(0)) -> None:
+    def send(self, worker: int, message: Any, samples: Sequence[int] = range(0), slow: bool = False) -> None:
         """Send ``message`` to a worker, without ever blocking.
 
         Args:
             worker: its index.
             message: what its inbox yields.
             samples: the numbers of the datapoints in it, for the error if the worker dies.
+            slow: its answer may take long, such as one to go to a place in the middle of a pass.
 
         Raises:
-            TypeError: if it cannot be pickled; the message names the place inside the datapoint.
+            TypeError: if it cannot be pickled; the message names the place inside the datapoint. The pool goes on.
             UsageError: if the pool is not running.
         """
+        packed, size = self._running().pack(message)
         crew = self._use()
         try:
+            crew.inside = True
             if crew.stopped:
                 self._say_stopped()
-            size = crew.send(worker, message)
+            if not self._sent[worker]:
+                self._heard[worker] = self._waited  # it had no work until now
+            self._fed = True
+            self._sent[worker].append(Sent(samples, size, message if self.restarts else None, slow))
+            crew.send(worker, packed)
+        except BaseException:  # a signal handler raised: nobody knows what was half done
+            self.close()
+            raise
         finally:
             self._leave(crew)
-        if not self._sent[worker]:
-            self._heard[worker] = self._waited  # it had no work until now
-        self._fed = True
-        self._sent[worker].append(Sent(samples, size))
 
     def receive(self, block: bool = True) -> tuple[int, Any] | None:
         """Return the next message as ``(worker, message)``, in the order in which they came in.
@@ -159,6 +184,7 @@ class Pool:
         """
         crew = self._use()
         try:
+            crew.inside = True
             while True:
                 if crew.stopped:
                     self._say_stopped()
@@ -177,6 +203,11 @@ class Pool:
     def ended(self, worker: int) -> bool:
         """Say whether a worker's ``Task.run`` has returned, and its last message has been received."""
         return worker in self._ended
+
+    @property
+    def closed(self) -> bool:
+        """True once it is closed, by hand or by an error."""
+        return self._closed
 
     @property
     def held_bytes(self) -> int:
@@ -213,11 +244,16 @@ class Pool:
         if self.kind == "inline":
             return InlineCrew(self.task, self.workers, self.stage)
         if self.kind == "thread":
-            return ThreadCrew(self.task, self.workers, self.stage)
+            return ThreadCrew(self.task, self.workers, self.stage, self.timeout)
         if os.name != "posix":
             raise UsageError(f"{self.stage} needs processes as POSIX has them; on this system use its thread class")
         return ProcessCrew(
-            self.task, self.workers, self.stage, over_zmq=self.kind == "zmq", start_method=self.start_method
+            self.task,
+            self.workers,
+            self.stage,
+            self.timeout,
+            over_zmq=self.kind == "zmq",
+            start_method=self.start_method,
         )
 
     def _running(self) -> Crew:
@@ -237,13 +273,14 @@ class Pool:
         return crew
 
     def _leave(self, crew: Crew) -> None:
+        crew.inside = False
         crew.gate.release()
         if crew.stopped:
             crew.stop()  # free what another thread that stopped it could not
 
     def _say_stopped(self) -> NoReturn:
         if self._closed:
-            raise UsageError(f"the pool of {self.stage} was closed by another thread while this one waited")
+            raise UsageError(f"the pool of {self.stage} was closed while it was waited for")
         raise SystemExit  # the interpreter is leaving, and a thread has nothing to say about that
 
     def _listen(self, crew: Crew, block: bool) -> bool:
@@ -258,9 +295,10 @@ class Pool:
         return block or bool(crew.events)
 
     def _take(self, crew: Crew, event: Event) -> tuple[int, Any] | None:
-        worker, kind, payload, _ = event
+        worker, kind, payload, size = event
         if kind is Kind.MESSAGE:
             message = self._open(crew, event)
+            self.received_bytes = size
             if self._sent[worker]:
                 self._sent[worker].popleft()
             return worker, message
@@ -270,9 +308,27 @@ class Pool:
             self._end_of(crew, worker)
         elif kind is Kind.ERROR:
             self._raise(crew, worker, payload)
-        else:
-            raise failures.died(crew.contexts[worker], crew.pid(worker), payload, self._in_flight(worker))
+        elif kind is Kind.DEATH:
+            error = failures.died(crew.contexts[worker], crew.pid(worker), payload, self._in_flight(worker))
+            if not self.restarts or payload.exitcode is None:
+                raise error
+            self._replace(crew, worker, error)
         return None
+
+    def _replace(self, crew: Crew, worker: int, error: WorkerDied) -> None:
+        """Put a new worker in the place of a dead one, and send it what that had not answered."""
+        self.restarts -= 1
+        logger.warning("%s It is replaced; %d more may be.", error, self.restarts)
+        sent, self._sent[worker] = self._sent[worker], deque()
+        self._ready.discard(worker)
+        self._heard[worker] = self._waited
+        crew.restart(worker)
+        messages = [one.message for one in sent]
+        again = messages if self.again is None else self.again(worker, messages)
+        for one, message in zip(sent, again, strict=True):
+            packed, size = crew.pack(message)
+            self._sent[worker].append(Sent(one.samples, size, message, one.slow))
+            crew.send(worker, packed)
 
     def _open(self, crew: Crew, event: Event) -> Any:
         try:
@@ -313,7 +369,8 @@ class Pool:
 
     def _limit(self, worker: int) -> float:
         assert self.timeout is not None
-        limit = self.timeout if worker in self._ready else max(self.timeout, STARTING)
+        starts = worker not in self._ready or any(sent.slow for sent in islice(self._sent[worker], 1))
+        limit = max(self.timeout, STARTING) if starts else self.timeout
         return self._heard[worker] + limit - self._waited
 
     def _patience(self) -> float | None:

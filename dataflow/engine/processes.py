@@ -32,12 +32,13 @@ from typing import Any, NoReturn
 
 from ..errors import WorkerError
 from ..utils.remote_error import unpack
+from .arena import Arena, Leases, bytes_of
 from .channel import Near, Poll, SocketWire, Wire
 from .child import DUMP
 from .crew import Crew, Death, Event, Kind
-from .descriptors import Descriptor
+from .descriptors import Descriptor, memory_file
 from .frames import Frame, encode
-from .launcher import Forker, Process, Spawner, memory_file, signals_held, start_method
+from .launcher import Forker, Process, Spawner, signals_held, start_method
 from .task import Context, Task
 from .zmq_channel import ZmqWire
 
@@ -54,8 +55,10 @@ LIMITS = {
 class ProcessCrew(Crew):
     """One process a worker."""
 
-    def __init__(self, task: Task, workers: int, stage: str, *, over_zmq: bool, start_method: str | None) -> None:
-        super().__init__(task, workers, stage)
+    def __init__(
+        self, task: Task, workers: int, stage: str, timeout: float | None, *, over_zmq: bool, start_method: str | None
+    ) -> None:
+        super().__init__(task, workers, stage, timeout)
         self._over_zmq = over_zmq
         self._asked = start_method
         self._by_value = False
@@ -63,6 +66,7 @@ class ProcessCrew(Crew):
         self._poll: Any = None
         self._stacks: Descriptor | None = None
         self._stacks_read = 0
+        self._leases: Leases | None = None
         self._keys: dict[Any, tuple[int, bool]] = {}
         self._channels: list[Near] = []
         self._processes: list[Process] = []
@@ -77,30 +81,46 @@ class ProcessCrew(Crew):
                 self._stacks = memory_file("dataflow-stacks")
                 wire: Wire = ZmqWire(len(self.contexts)) if self._over_zmq else SocketWire()
                 self._wire, self._poll = wire, wire.poll()
+                arena = Arena.make(len(self.contexts))
+                self._leases = None if arena is None else Leases(arena)
             with contextlib.closing(self._launcher(self._stacks)) as launcher:
                 for context in self.contexts:
                     with signals_held() as mask:
                         self._launch(launcher, wire, context, mask)
         except OSError as error:
             self._refuse(error)
-        for worker, (near, process) in enumerate(zip(self._channels, self._processes, strict=True)):
-            self._watch(near.key, worker, is_channel=True)
-            self._watch(process.sentinel.fileno(), worker, is_channel=False)
+        for worker in range(len(self.contexts)):
+            self._watch_worker(worker)
 
     def _launch(self, launcher: Forker | Spawner, wire: Wire, context: Context, mask: set[int]) -> None:
         near, end = wire.pair()
-        self._channels.append(near)
+        # In the place of a dead one, if it has one.
+        self._channels[context.worker :] = [near, *self._channels[context.worker + 1 :]]
         try:
-            self._processes.append(launcher.start(context, end, mask))
+            process = launcher.start(context, end, mask)
+            self._processes[context.worker :] = [process, *self._processes[context.worker + 1 :]]
         finally:
             for descriptor in end.descriptors:
                 descriptor.close()
 
     def _launcher(self, stacks: Descriptor) -> Forker | Spawner:
         if start_method(self._asked) == "fork":
-            return Forker(self.task, stacks)
+            return Forker(self.task, stacks, self._leases)
         self._by_value = True
-        return Spawner(self.task, self.contexts[0].stage, len(self.contexts), stacks)
+        return Spawner(self.task, stacks, self._leases)
+
+    def restart(self, worker: int) -> None:
+        wire, stacks = self._wire, self._stacks
+        assert wire is not None
+        assert stacks is not None
+        self._channels[worker].close()
+        self._ready.discard(worker)
+        try:
+            with contextlib.closing(self._launcher(stacks)) as launcher, signals_held() as mask:
+                self._launch(launcher, wire, self.contexts[worker], mask)
+        except OSError as error:
+            self._refuse(error)
+        self._watch_worker(worker)
 
     def _refuse(self, error: OSError) -> NoReturn:
         started, advice = len(self._processes), ""
@@ -112,6 +132,10 @@ class ProcessCrew(Crew):
             stage=self.contexts[0].stage, worker=started,
         ) from error  # fmt: skip
 
+    def _watch_worker(self, worker: int) -> None:
+        self._watch(self._channels[worker].key, worker, is_channel=True)
+        self._watch(self._processes[worker].sentinel.fileno(), worker, is_channel=False)
+
     def _watch(self, key: Any, worker: int, is_channel: bool) -> None:
         self._keys[key] = (worker, is_channel)
         self._poll.watch(key)
@@ -120,16 +144,25 @@ class ProcessCrew(Crew):
         if self._keys.pop(key, None) is not None:
             self._poll.forget(key)
 
-    def send(self, worker: int, message: Any) -> int:
+    def pack(self, message: Any) -> tuple[Frame, int]:
         frame = encode(self.task, message, self._by_value)
+        return frame, frame.size
+
+    def send(self, worker: int, message: Frame) -> None:
         channel = self._channels[worker]
         if channel.key in self._keys:  # else it is gone, which `wait` will tell or has told
-            channel.send(frame)
+            channel.send(message)
             if channel.waiting:
                 self._poll.watch(channel.key, writing=True)
-        return frame.size
+
+    def _return_blocks(self) -> None:
+        """Tell the workers which of their blocks nobody needs any more."""
+        if self._leases is not None and self._leases.waiting:
+            for worker, offsets in self._leases.returned().items():
+                self.send(worker, Frame(Kind.FREE, offsets))
 
     def wait(self, timeout: float | None) -> Iterable[int]:
+        self._return_blocks()
         keys = self._poll.wait(timeout)
         if self.stopped:
             return ()
@@ -155,13 +188,15 @@ class ProcessCrew(Crew):
         return not channel.ended or worker in self._said_last
 
     def _hear(self, worker: int, frame: Frame) -> None:
-        if frame.kind is Kind.READY:
+        kind, payload, size = frame.kind, frame, frame.size
+        if kind is Kind.SHARED:
+            kind, size = Kind.MESSAGE, size + bytes_of(frame)
+        elif kind is Kind.READY:
             self._ready.add(worker)
-        elif frame.kind is not Kind.MESSAGE:
+        elif kind in (Kind.END, Kind.ERROR):
             self._said_last.add(worker)
             self._channels[worker].taken()
-        payload = unpack(frame.data) if frame.kind is Kind.ERROR else frame
-        self.events.append(Event(worker, frame.kind, payload, frame.size))
+        self.events.append(Event(worker, kind, unpack(frame.data) if kind is Kind.ERROR else payload, size))
 
     def _bury(self, worker: int) -> None:
         """Hear the last of a worker that is gone, and reap it."""
@@ -182,6 +217,8 @@ class ProcessCrew(Crew):
 
     def open(self, event: Event) -> Any:
         frame: Frame = event.payload
+        if frame.kind is Kind.SHARED and self._leases is not None:
+            return self._leases.open(frame.data)
         return pickle.loads(frame.data, buffers=frame.arrays)
 
     def pid(self, worker: int) -> int:
@@ -243,6 +280,10 @@ class ProcessCrew(Crew):
             self._wire = self._poll = None
         if self._stacks is not None:
             self._stacks.close()
+        if self._leases is not None and alone:
+            self._leases.arena.descriptor.close()
+            self._leases.close()
+            self._leases = None
 
 
 def _own_frames(stacks: str) -> str:

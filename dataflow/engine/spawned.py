@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import pickle
 import sys
@@ -12,7 +13,9 @@ from typing import Any, NoReturn
 from ..utils import pickling
 from ..utils.rng import set_seed
 from . import child, launcher
+from .arena import Arena
 from .channel import SocketFar
+from .descriptors import Descriptor
 from .task import Context, Task
 from .zmq_channel import ZmqFar
 
@@ -31,9 +34,14 @@ class _Unloadable(Task):
 
 
 def main(
-    boot: mmap.mmap, worker: int, recipe: tuple[Any, ...], bond: tuple[Any, ...], mask: Collection[int]
+    boot: mmap.mmap,
+    who: tuple[Any, ...],
+    recipe: tuple[Any, ...],
+    share: tuple[int, tuple[int, int]] | None,
+    bond: tuple[Any, ...],
+    mask: Collection[int],
 ) -> NoReturn:
-    """Be worker number ``worker``; ``boot`` stands behind sys.path, which has been read."""
+    """Be the worker ``who``, a Context; ``boot`` stands behind sys.path, which has been read."""
     tie = launcher.Bond(*bond)
 
     def be_worker() -> int:
@@ -43,8 +51,12 @@ def main(
         pickling.be_guest()
         set_seed(settings["seed"])
         launcher.set_start_method(settings["start_method"])
-        context = Context(worker, settings["workers"], settings["stage"])
-        return child.serve(_load(boot, settings), context, FAR[recipe[0]](*recipe[1:]))
+        context = Context(*who)
+        arena = None
+        if share is not None:
+            with contextlib.closing(Descriptor(share[0])) as file:  # it is mapped then
+                arena = Arena(file, context.workers), share[1]
+        return child.serve(_load(boot, settings), context, FAR[recipe[0]](*recipe[1:]), arena)
 
     child.live(tie, be_worker)
 

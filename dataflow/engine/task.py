@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 
@@ -14,6 +14,18 @@ class Context(NamedTuple):
     worker: int
     workers: int
     stage: str
+    timeout: float | None = None  # seconds that it may be silent
+    alive: Callable[[], None] | None = None  # breaks the silence, where there is a timeout
+
+    def each(self, items: Iterable[Any]) -> Iterable[Any]:
+        """Return ``items``; who iterates them shows after each that this worker is alive."""
+        return items if self.alive is None else self._each(items, self.alive)
+
+    @staticmethod
+    def _each(items: Iterable[Any], alive: Callable[[], None]) -> Iterator[Any]:
+        for item in items:
+            yield item
+            alive()
 
     def note(self, error: BaseException, number: int) -> None:
         """Note on ``error`` that it happened at datapoint ``number``; a task that knows it calls this and re-raises."""

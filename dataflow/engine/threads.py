@@ -1,7 +1,7 @@
 """Workers that are threads: messages are handed over as they are, without a copy.
 
     caller:  send(i, m) --> inbox i (SimpleQueue) --> thread i: Task.run
-             wait()     <-- arrivals (SimpleQueue) <----+   for every message it takes a permit of its own semaphore
+             wait()     <-- arrivals (SimpleQueue) <----+   for every message it takes one of its permits
 
 The life of one message:
 
@@ -42,7 +42,10 @@ class _Desk:
     def __init__(self, context: Context, arrivals: queue.SimpleQueue[Event | None]) -> None:
         self.context = context
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.permits = threading.Semaphore(LEAD)
+        # Not a semaphore, in whose Python code Ctrl-C would leave a lock behind.
+        self.permits: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(LEAD):
+            self.permits.put(None)
         self.unanswered = 0  # only the caller counts
         self.stopped = False
         self._arrivals = arrivals
@@ -52,7 +55,7 @@ class _Desk:
 
     def emit(self, kind: Kind, payload: Any) -> None:
         if kind is Kind.MESSAGE:
-            self.permits.acquire()
+            self.permits.get()
         if self.stopped:
             raise HungUp
         self._arrivals.put(Event(self.context.worker, kind, payload))
@@ -60,7 +63,7 @@ class _Desk:
     def close(self) -> None:
         self.stopped = True
         self.inbox.put(_CLOSED)
-        self.permits.release()
+        self.permits.put(None)
 
 
 def _thread(task: Task, desk: _Desk) -> None:
@@ -77,8 +80,8 @@ def _thread(task: Task, desk: _Desk) -> None:
 class ThreadCrew(Crew):
     """One daemon thread a worker."""
 
-    def __init__(self, task: Task, workers: int, stage: str) -> None:
-        super().__init__(task, workers, stage)
+    def __init__(self, task: Task, workers: int, stage: str, timeout: float | None) -> None:
+        super().__init__(task, workers, stage, timeout)
         self._arrivals: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._desks = [_Desk(context, self._arrivals) for context in self.contexts]
         self._threads: list[threading.Thread] = []
@@ -96,12 +99,11 @@ class ThreadCrew(Crew):
                 ) from error
             self._threads.append(thread)
 
-    def send(self, worker: int, message: Any) -> int:
+    def send(self, worker: int, message: Any) -> None:
         desk = self._desks[worker]
         desk.unanswered += 1
-        desk.permits.release()
+        desk.permits.put(None)
         desk.inbox.put(message)
-        return 0
 
     def wait(self, timeout: float | None) -> Iterable[int]:
         heard = []
@@ -120,7 +122,7 @@ class ThreadCrew(Crew):
         if desk.unanswered:
             desk.unanswered -= 1
         else:
-            desk.permits.release()
+            desk.permits.put(None)
         return event.payload
 
     def give_up(self, worker: int) -> str:

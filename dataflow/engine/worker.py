@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,8 @@ def work(task: Task, inbox: Iterator[Any], context: Context, emit: Emit) -> None
     Raises:
         SystemExit: if the task did. Whoever leaves does not finish, so it counts as a death.
     """
+    if context.timeout is not None:
+        context = context._replace(alive=_Pulse(emit, context.timeout / 4))
     try:
         emit(Kind.READY, None)
         _run(task, inbox, context, emit)
@@ -33,11 +36,25 @@ def work(task: Task, inbox: Iterator[Any], context: Context, emit: Emit) -> None
         emit(Kind.END, None)
 
 
+class _Pulse:
+    """Emits a sign of life, but not more often than ``every`` seconds."""
+
+    def __init__(self, emit: Emit, every: float) -> None:
+        self._emit, self._every, self._last = emit, every, time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._last > self._every:
+            self._last = now
+            self._emit(Kind.ALIVE, None)
+
+
 def _run(task: Task, inbox: Iterator[Any], context: Context, emit: Emit) -> None:
     messages = task.run(inbox, context)
     try:
         for message in messages:
             emit(Kind.MESSAGE, message)
+            del message  # what it holds may be used again
     finally:
         # The clean-up of a generator belongs to this worker, and to this moment.
         if (close := getattr(messages, "close", None)) is not None:

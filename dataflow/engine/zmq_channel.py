@@ -154,9 +154,9 @@ class ZmqFar:
             if not self._wait(writing=True):
                 raise HungUp
 
-    def receive(self) -> Frame | None:
+    def receive(self, wait: bool = True) -> Frame | None:
         while (frame := _receive(self._socket)) is None:
-            if not self._wait(writing=False):
+            if not wait or not self._wait(writing=False):
                 return None
         return frame
 
@@ -227,16 +227,17 @@ def _send(sock: Any, parts: list[Any]) -> bool:
 def _receive(sock: Any) -> Frame | None:
     zmq = _zmq()
     try:
-        kind, data, *arrays = sock.recv_multipart(zmq.DONTWAIT, copy=False)
+        # Copied: as pyzmq frees a frame of ZeroMQ, it may swallow Ctrl-C.
+        kind, data, *arrays = sock.recv_multipart(zmq.DONTWAIT)
     except zmq.Again:
         return None
-    return Frame(Kind(kind.bytes[0]), data.buffer, [_own(array.buffer) for array in arrays])
+    return Frame(Kind(kind[0]), data, [_writable(array) for array in arrays])
 
 
-def _own(buffer: memoryview) -> memoryview:
-    """Copy a part into memory of its own; that of ZeroMQ is read-only."""
-    copy = np.empty(len(buffer), np.uint8)
-    copy[:] = buffer
+def _writable(part: bytes) -> memoryview:
+    """Copy a part of 2 KiB and more into memory that its array may be written to."""
+    copy = np.empty(len(part), np.uint8)
+    copy[:] = np.frombuffer(part, np.uint8)
     return copy.data
 
 

@@ -6,15 +6,21 @@ stacks that itself, so a pass is the full batches of one pass of ``ds``, however
     Dispatch --(key, n, rows, stream)--> worker: BatchTask, func, kept --(batches, ends)--> Dispatch --> consumer
        `-------(key, n, None, stream)--> worker: BatchTask -----------(kept, their n)--> Dispatch._rest --^
 
+In the order of ``ds`` the workers map only, and the consumer stacks::
+
+    Dispatch --(key, n, rows)--> worker: BatchTask, func --(results, ends)--> Dispatch --> stack --> consumer
+
 The life of a datapoint is that of mapping.py. A batch covers all that its worker was given up to the last datapoint in
-it, dropped ones included; a frame is forgotten when it is covered.
+it, dropped ones included; a frame is closed when it is covered.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
+from operator import length_hint
 from typing import Any
 
 from ..base import length
@@ -23,13 +29,21 @@ from ..passes import Place, Run, Walk, _inside, locate
 from ..utils import check
 from ..utils.stack import stack
 from .dispatch import Dispatch
-from .failure import Failure
+from .failure import failed
 from .feed import Answer, Feed, Frame
 from .mapping import Draws, MapTask, ParallelMap
 
 
+class Kept:
+    """What a worker has made of one stream, with the number of each, and has not stacked yet."""
+
+    def __init__(self) -> None:
+        self.stream = 0
+        self.rows: list[tuple[int, Any]] = []
+
+
 class BatchTask(MapTask):
-    """Apply a function and stack the results; what the workers run.
+    """Apply a function, and stack the results of frames that name their stream; what the workers run.
 
     Args:
         func: the function.
@@ -41,28 +55,29 @@ class BatchTask(MapTask):
         self._batch_size = batch_size
 
     def run(self, inbox: Iterator[Any], context: Context) -> Iterator[Answer]:
-        draws, current = Draws(), 0
-        kept: list[tuple[int, Any]] = []
-        for key, n, rows, stream in inbox:
-            start = time.perf_counter()
-            if stream != current:  # the pass before was given up
-                kept, current = [], stream
-            if rows is None:
-                yield Answer([dp for _, dp in kept], [number for number, _ in kept])
-                kept = []
-                continue
-            results, ends, failure = _inside(None, self._results, rows, n, draws.of(key), context)
-            kept += zip([n + j for j in ends], results, strict=True)
-            batches, ends = [], []
-            try:
-                while len(kept) >= self._batch_size:
-                    full, kept = kept[: self._batch_size], kept[self._batch_size :]
-                    batches.append(stack([dp for _, dp in full]))
-                    ends.append(full[-1][0] - n)
-            except Exception as error:
-                context.note(error, full[-1][0] - 1)
-                failure = Failure(error)
-            yield Answer(batches, ends, failure, time.perf_counter() - start)
+        return map(partial(self._stacked, Draws(), Kept(), context), inbox)
+
+    def _stacked(self, draws: Draws, kept: Kept, context: Context, message: tuple[Any, ...]) -> Answer:
+        if len(message) == 3:
+            return self._answer(draws, context, message)
+        start = time.perf_counter()
+        key, n, rows, stream = message
+        if stream != kept.stream:  # the pass before was given up
+            kept.rows, kept.stream = [], stream
+        if rows is None:
+            rest, kept.rows = kept.rows, []
+            return Answer([dp for _, dp in rest], [number for number, _ in rest])
+        results, ends, failure = _inside(None, self._results, rows, n, draws.of(key), context)
+        kept.rows += zip([n + j for j in ends], results, strict=True)
+        batches, ends = [], []
+        try:
+            while len(kept.rows) >= self._batch_size:
+                full, kept.rows = kept.rows[: self._batch_size], kept.rows[self._batch_size :]
+                batches.append(stack([dp for _, dp in full]))
+                ends.append(full[-1][0] - n)
+        except Exception as error:
+            failure = failed(error, context, full[-1][0] - 1)
+        return Answer(batches, ends, failure, time.perf_counter() - start)
 
     def parts(self, message: Any) -> Iterable[tuple[str, Any]]:
         return () if message[2] is None else super().parts(message)
@@ -77,34 +92,40 @@ class BatchDispatch(Dispatch):
     """
 
     def __init__(self, flow: ParallelMapAndBatch, feed: Feed) -> None:
-        super().__init__(flow, feed)
+        super().__init__(flow, feed, ordered=False)
         self.weight = flow.batch_size
         self._remainder = flow.remainder
         self._covered = [0] * flow._workers  # the number of the last datapoint of each worker that is done with
+        # A batch of what was left over, until it is delivered, and what it covers: workers and numbers.
+        self._left: Iterator[Any] = iter(())
+        self._covers: list[tuple[int, int]] = []
 
     def _message(self, frame: Frame) -> Any:
         return *super()._message(frame), self._stream
 
-    def _done(self, frame: Frame) -> int:
-        covered, current = self._covered[frame.worker], self._current
-        if current is not None and current.worker == frame.worker and (done := super()._done(current)):
-            covered = current.place["n"] + done
-        return min(max(covered - int(frame.place["n"]), 0), frame.count)
+    def _done(self) -> Callable[[Frame], int]:
+        covered = [*self._covered]
+        for frame in self._feed.open.values():
+            if done := frame.done:
+                covered[frame.worker] = max(covered[frame.worker], frame.place["n"] + done)
+        for worker, number in [] if length_hint(self._left) else self._covers:
+            covered[worker] = max(covered[worker], number)
+        return lambda frame: min(max(covered[frame.worker] - int(frame.place["n"]), 0), frame.count)
 
-    def _forget(self, frame: Frame) -> None:
+    def _close(self, frame: Frame) -> None:
         if frame.answer.ends:
-            self._cover(frame.worker, frame.place["n"] + frame.answer.ends[-1])
+            self._covered[frame.worker] = frame.place["n"] + frame.answer.ends[-1]
+            done = self._done()
+            for other in [other for other in self._feed.open.values() if done(other) == other.count]:
+                del self._feed.open[other.first]
 
-    def _cover(self, worker: int, number: int) -> None:
-        """Note that all up to ``number`` that a worker was given is done with."""
-        self._covered[worker] = number
-        for frame in [frame for frame in self._open.values() if self._done(frame) == frame.count]:
-            del self._open[frame.first]
+    def _can_send_again(self) -> bool:
+        return not self._made  # else the workers that are gone may have kept something
 
-    def _rest(self) -> Iterator[list[Any]]:
+    def _rest(self) -> Iterator[Iterator[Any]]:
         self._asked = len(self._covered)
         for worker in range(self._asked):
-            frame = Frame([], self._feed.offset, self._feed.place(), None)
+            frame = Frame([], self._feed.offset, {"n": 0}, None)
             self._queues.send(worker, frame, (None, frame.place["n"], None, self._stream))
         while self._asked:
             self._collect(block=True)
@@ -119,9 +140,11 @@ class BatchDispatch(Dispatch):
             numbers, workers, rows = zip(*kept[start : start + self.weight], strict=True)
             if len(rows) == self.weight or self._remainder:
                 batch = _stacked(rows, self._flow, numbers[-1] - 1)
-                for worker, number in zip(workers, numbers, strict=True):
-                    self._cover(worker, number)
-                yield [batch]
+                left = iter([batch])
+                self._left, self._covers = left, [*zip(workers, numbers, strict=True)]
+                yield left
+                for worker, number in self._covers:
+                    self._covered[worker] = number
 
 
 class ParallelMapAndBatch(ParallelMap):
@@ -165,14 +188,14 @@ class ParallelMapAndBatch(ParallelMap):
         return full + (self.remainder and rest > 0)
 
     def _task(self) -> MapTask:
-        return MapTask(self.map_func) if self.ordered else BatchTask(self.map_func, self.batch_size)
+        return BatchTask(self.map_func, self.batch_size)
 
-    def _dispatch(self, feed: Feed) -> Dispatch:
-        return Dispatch(self, feed) if self.ordered else BatchDispatch(self, feed)
+    def _dispatch(self, feed: Feed, ordered: bool) -> Dispatch:
+        return super()._dispatch(feed, ordered) if ordered else BatchDispatch(self, feed)
 
     def _walk(self, at: Place, run: Run) -> Walk:
         it, place = super()._walk(at, run)
-        if not self.ordered:
+        if not (self.ordered or run.keeps_order(self)):
             return it, place
         count = at.get("batches", 0)
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ..engine import Pool
-from ..errors import UsageError
+from ..errors import UsageError, WorkerError
 from ..passes import Place
 from ..utils.gauge import Gauge
-from ..utils.parts import Parts
-from .feed import MOST, Feed, Frame, merged
+from ..utils.speed import count_bytes
+from .feed import MOST, Feed, Frame
 
 if TYPE_CHECKING:
     from .mapping import ParallelMap
+
+logger = logging.getLogger(__name__)
 
 # A frame is a millisecond of work, so that neither the overhead of a frame (50 us) nor the wait for one is felt.
 FRAME_SECONDS = 1e-3
@@ -75,11 +80,22 @@ class Queues:
         while message is not None:
             worker, answer = message
             frame, stream = self._frames[worker].popleft()
-            frame.answer, frame.answered, frame.rows = answer, True, []
+            frame.take(answer, self.pool.received_bytes or _bytes(answer.results))
             self._fit(frame)
             if stream == self.stream:
                 yield frame
             message = self.pool.receive(block=False)
+
+    def unanswered(self) -> list[Frame]:
+        """List the frames of this stream that are in the workers' hands, oldest first."""
+        frames = [frame for sent in self._frames for frame, stream in sent if stream == self.stream]
+        return sorted(frames, key=attrgetter("first"))
+
+    def was_unwanted(self, error: Exception) -> bool:
+        """Say whether ``error`` comes from work for a stream before this one, which nobody waits for."""
+        sent = [self._frames[error.worker]] if isinstance(error, WorkerError) else self._frames
+        oldest = [frames[0][1] for frames in sent if frames]
+        return bool(oldest) and self.stream not in oldest
 
     def _fit(self, frame: Frame) -> None:
         """Make frames smaller or larger by the time that one took."""
@@ -90,22 +106,27 @@ class Queues:
             self.limit = min(2 * self.limit, self._most)
 
 
+def _bytes(results: list[Any]) -> int:
+    """Return about how many bytes there are in results of a kind."""
+    return count_bytes(results[0]) * len(results) if results else 0
+
+
 class Dispatch:
     """One stream on its way through the workers: ``rows()`` is what comes out, ``place()`` where it stands.
 
     Args:
         flow: the map.
         feed: what it maps.
+        ordered: in the order of the feed, else as it comes.
     """
 
     weight = 1  # datapoints that a result counts for in the buffer
 
-    def __init__(self, flow: ParallelMap, feed: Feed) -> None:
-        self._flow, self._feed = flow, feed
-        self._open: dict[int, Frame] = {}  # sent, and not delivered to the end; by offset, oldest first
+    def __init__(self, flow: ParallelMap, feed: Feed, ordered: bool) -> None:
+        self._flow, self._feed, self._ordered = flow, feed, ordered
         self._answered: deque[Frame] = deque()  # what is to be delivered as it came
-        self._current: Frame | None = None  # what is being delivered
-        self._parts = Parts()
+        self._held_bytes = 0  # of answers that are not delivered
+        self._made, self._made_bytes = 0, 0  # datapoints that were answered, and bytes of the answers
         self._asked = 0  # frames in the workers' hands
         self._in_hand = 0  # datapoints in these
         self._held = 0  # and with them, results that are not delivered
@@ -114,44 +135,28 @@ class Dispatch:
 
     def rows(self) -> Iterator[Any]:
         """Return the stream; call it once."""
-        return self._parts.rows(self._lists())
+        return chain.from_iterable(self._lists())
 
     def place(self) -> Place:
         """Return where to start to continue behind the datapoint delivered last."""
-        head = next(iter(self._open.values()), None)
-        base, at = (self._feed.offset, self._feed.place()) if head is None else (head.first, head.place)
-        given = [[start - base, stop - base] for start, stop in merged(self._delivered(base))]
-        return {**at, "given": given} if given else {**at}
+        return self._feed.place(self._done())
 
-    def _delivered(self, offset: int) -> Iterator[tuple[int, int]]:
-        """Yield the spans of offsets that are done with, from ``offset`` on."""
-        for frame in self._open.values():
-            yield offset, frame.first  # a frame that was here is forgotten
-            yield frame.first, frame.first + self._done(frame)
-            offset = frame.stop
-        yield offset, self._feed.offset
-        for start, stop in self._feed.given:
-            yield max(start, self._feed.offset), stop
+    def _done(self) -> Callable[[Frame], int]:
+        """Return the function that says how many datapoints of an open frame are done with."""
+        return attrgetter("done")
 
-    def _done(self, frame: Frame) -> int:
-        """Return how many datapoints of a frame are done with."""
-        if frame is self._current and (given := len(frame.answer.results) - self._parts.left):
-            return frame.answer.ends[given - 1]
-        return 0
-
-    def _lists(self) -> Iterator[list[Any]]:
-        """Yield the results of one frame after another; who iterates them uses one list up before the next."""
+    def _lists(self) -> Iterator[Iterator[Any]]:
+        """Yield the results of one frame after another; who iterates them uses them up before the next."""
         self._queues = self._flow._ready()
         self._stream = self._queues.begin()
         try:
             while (frame := self._next()) is not None:
-                self._current = frame
-                yield frame.answer.results
+                yield frame.left
                 if frame.answer.failure is not None:  # what is behind it in the frame is not done with
                     raise frame.answer.failure.error
-                self._current = None
                 self._held -= self.weight * len(frame.answer.results)
-                self._forget(frame)
+                self._held_bytes -= frame.size
+                self._close(frame)
             yield from self._rest()
         except (Exception, GeneratorExit):
             raise
@@ -159,11 +164,11 @@ class Dispatch:
             self._flow._dismiss()
             raise
 
-    def _forget(self, frame: Frame) -> None:
+    def _close(self, frame: Frame) -> None:
         """Let go of what is delivered."""
-        del self._open[frame.first]
+        del self._feed.open[frame.first]
 
-    def _rest(self) -> Iterator[list[Any]]:
+    def _rest(self) -> Iterator[Iterator[Any]]:
         """Yield what the workers have kept back, if they do that."""
         yield from ()
 
@@ -174,7 +179,7 @@ class Dispatch:
         if self._asked:
             self._collect(block=False)
         self._queues.gauge.visit(self._held - self._in_hand)
-        if self._feed.offset and self._has_room():
+        if self._feed.offset and self._room() > 0:
             self._queues.idle()
         fed = 0
         while True:
@@ -197,25 +202,33 @@ class Dispatch:
 
     def _due(self) -> Frame | None:
         """Return the frame whose turn it is, if it is there."""
-        if self._flow.ordered:
-            head = next(iter(self._open.values()), None)
+        if self._ordered:
+            head = next(iter(self._feed.open.values()), None)
             return head if head is not None and head.answered else None
         return self._answered[0] if self._answered else None
 
-    def _has_room(self) -> bool:
-        return not (self._feed.ended or self._failure or self._broken) and self._held < self._flow.buffer_size
+    def _room(self) -> int:
+        """Return how many datapoints more there is room for, in number and in bytes; none is 0 or less."""
+        if self._feed.ended or self._failure or self._broken:
+            return 0
+        room = self._flow.buffer_size - self._held
+        if self._made_bytes and (self._asked or self._answered):
+            pool = self._queues.pool
+            most = (pool.buffer_bytes - pool.held_bytes - self._held_bytes) * self._made // self._made_bytes
+            room = min(room, most - self._in_hand)  # which will be as large as what was made so far
+        return room
 
     def _feed_one(self) -> bool:
         """Send a frame, if there is one and somebody has room for it."""
-        if not self._has_room() or (worker := self._queues.free()) is None:
+        room = self._room()
+        if room <= 0 or (worker := self._queues.free()) is None:
             return False
         start = time.perf_counter()
         try:
-            frame = self._feed.read(min(self._queues.limit, self._flow.buffer_size - self._held))
+            frame = self._feed.read(min(self._queues.limit, room))
             self._queues.gauge.read_since(start)
             if frame is None:
                 return False
-            self._open[frame.first] = frame
             self._queues.send(worker, frame, self._message(frame))
         except Exception as error:  # raised when all that came before is delivered
             self._failure = error
@@ -237,7 +250,25 @@ class Dispatch:
                 self._asked -= 1
                 self._in_hand -= frame.count
                 self._held += self.weight * len(frame.answer.results) - frame.count
+                self._held_bytes += frame.size
+                self._made, self._made_bytes = self._made + frame.count, self._made_bytes + frame.size
                 self._answered.append(frame)
-        except Exception as error:  # raised when all that is there is delivered
-            self._broken = error
+        except Exception as error:
             self._flow._dismiss()
+            if self._queues.was_unwanted(error) and self._can_send_again():
+                logger.warning("%s It worked for a pass that was given up; new workers go on with this one.", error)
+                self._send_again()
+            else:  # raised when all that is there is delivered
+                self._broken = error
+
+    def _can_send_again(self) -> bool:
+        """Say whether other workers can take over what is not answered."""
+        return True
+
+    def _send_again(self) -> None:
+        """Give what is not answered to new workers."""
+        frames = self._queues.unanswered()
+        self._queues = self._flow._ready()
+        self._stream = self._queues.begin()
+        for i, frame in enumerate(frames):
+            self._queues.send(i % self._queues.pool.workers, frame, self._message(frame))

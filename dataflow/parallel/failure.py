@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..engine import Context
 from ..utils.remote_error import pack, unpack
 
 
@@ -19,6 +20,14 @@ class Failure:
 
     def __reduce__(self) -> tuple[Callable[[bytes], Failure], tuple[bytes]]:
         return _unpacked, (pack(self.error),)
+
+
+def failed(error: Exception, context: Context, number: int) -> Failure:
+    """Return the failure of datapoint ``number``, with a note that says where it was."""
+    if notes := getattr(error, "__notes__", None):  # the same object was raised before, maybe elsewhere
+        notes[:] = [note for note in notes if not note.startswith(f"in {context.stage}, worker ")]
+    context.note(error, number)
+    return Failure(error)
 
 
 def _unpacked(data: bytes) -> Failure:

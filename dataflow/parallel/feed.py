@@ -3,21 +3,27 @@
 A frame is a run of datapoints of one pass of the flow below, with the place before its first one. Datapoints are
 counted at dispatch: their *offset* counts from where this feed started, their *number* within a pass of the flow, from
 1, as in ``MapData``. Everything here is plain bookkeeping in the consumer's process.
+
+A frame is *open* until the whole of it is done with. The position is the place before the oldest open frame, with the
+spans behind it that are done with. It is right at every moment, also between two lines that Ctrl-C comes between: a
+frame is open before its datapoints are counted, and what is delivered of it is what its own iterator has given.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from operator import length_hint
 from typing import Any, NamedTuple
 
 from ..errors import EmptyFlowError
 from ..passes import SAMPLE, Key, Place, Run, below
+from ..utils.row_list import RowList
 from .failure import Failure
 
 # Datapoints in the largest frame.
-MOST = 64
+MOST = 1024
 # A frame takes no longer than this to read, however slow the flow: a worker may be waiting for it.
 READ_SECONDS = 1e-3
 
@@ -44,7 +50,7 @@ class Frame:
         key: seed and spawn key of what a function draws for its samples, or None.
     """
 
-    __slots__ = ("answer", "answered", "count", "first", "key", "place", "rows", "seconds", "worker")
+    __slots__ = ("answer", "answered", "count", "first", "key", "left", "place", "rows", "seconds", "size", "worker")
 
     def __init__(self, rows: list[Any], first: int, place: Place, key: Key | None) -> None:
         self.rows = rows
@@ -56,11 +62,24 @@ class Frame:
         self.seconds = 0.0  # what sending it took
         self.answer = NOTHING
         self.answered = False
+        self.size = 0  # bytes of the answer
+        self.left: Iterator[Any] = iter(())  # the results that are still to be delivered
+
+    def take(self, answer: Answer, size: int) -> None:
+        """Take in what a worker made of it."""
+        left = iter(answer.results)
+        self.answer, self.left, self.size, self.answered, self.rows = answer, left, size, True, []
 
     @property
     def stop(self) -> int:
         """The offset behind the last datapoint."""
         return self.first + self.count
+
+    @property
+    def done(self) -> int:
+        """How many datapoints are done with, by the results that are delivered."""
+        given = len(self.answer.results) - length_hint(self.left)
+        return self.answer.ends[given - 1] if given else 0
 
 
 class Feed:
@@ -80,7 +99,10 @@ class Feed:
         self._i: int = at.get("i", 0)
         self._n: int = at.get("n", 0)
         self._failure: Exception | None = None
+        # The offset and place before a read that has failed, or has not ended yet: `ds` itself is somewhere behind.
+        self._before: tuple[int, Place] | None = None
         self.offset = 0
+        self.open: dict[int, Frame] = {}  # frames that are not done with, by offset, oldest first
         self.given: list[list[int]] = [[*span] for span in at.get("given", [])]
         self.ended = False
         self._open(at if "ds" in at or not endless else None)
@@ -91,13 +113,30 @@ class Feed:
         self._fresh = at is None or "ds" not in at
         self._key = self._run.key(self._owner, path, SAMPLE) if self._owner._random else None
 
-    def place(self) -> Place:
-        """Return where the flow stands now, without what is given of it."""
+    def place(self, done: Callable[[Frame], int]) -> Place:
+        """Return where to start to continue behind what is done with: ``done(frame)`` datapoints of an open frame."""
+        head = next(iter(self.open.values()), None)
+        base, at = (head.first, head.place) if head is not None else self._before or (self.offset, self._place())
+        given = [[start - base, stop - base] for start, stop in merged(self._spans(base, done))]
+        return {**at, "given": given} if given else {**at}
+
+    def _spans(self, offset: int, done: Callable[[Frame], int]) -> Iterator[tuple[int, int]]:
+        """Yield the spans of offsets that are done with, from ``offset`` on."""
+        for frame in self.open.values():
+            yield offset, frame.first  # a frame that was here is closed
+            yield frame.first, frame.first + done(frame)
+            offset = frame.stop
+        yield offset, self.offset
+        for start, stop in self.given:
+            yield max(start, self.offset), stop
+
+    def _place(self) -> Place:
+        """Return where the flow stands now."""
         place = {"n": self._n, "ds": self._up()}
         return {"i": self._i, **place} if self._endless else place
 
     def read(self, limit: int) -> Frame | None:
-        """Return the next frame of at most ``limit`` datapoints, or None at the end.
+        """Open the next frame, of at most ``limit`` datapoints, and return it; None at the end.
 
         Raises:
             Exception: what the flow raised, once the datapoints before it are read.
@@ -106,28 +145,26 @@ class Feed:
             if self._failure is not None:
                 self.ended = True
                 raise self._failure
+            place = self._place()
+            self._before = self.offset, place
+            frame = None
             gap = self.given[0][0] - self.offset if self.given else limit
-            if gap > 0:
-                place = self.place()
-                if rows := self._some(min(limit, gap)):
-                    frame = Frame(rows, self.offset, place, self._key)
-                    self._pass(len(rows))
-                    return frame
-                if self._failure is None:
-                    self._end_pass()
-            elif self._pass_over():
+            if gap > 0 and (rows := self._some(min(limit, gap))):
+                frame = self.open[self.offset] = Frame(rows, self.offset, place, self._key)
+                self._pass(len(rows))
+            elif self._failure is None and (gap > 0 or self._pass_over()):
                 self._end_pass()
+            if self._failure is None:
+                self._before = None
+            if frame is not None:
+                return frame
         return None
 
     def _some(self, limit: int) -> list[Any]:
         """Read up to ``limit`` datapoints, fewer if the flow is slow, fails or ends its pass."""
-        rows: list[Any] = []
-        deadline = time.perf_counter() + READ_SECONDS
+        rows = RowList()
         try:
-            for dp in islice(self._it, limit):
-                rows.append(dp)
-                if time.perf_counter() > deadline:
-                    break
+            read_some(self._it, limit, rows)
         except Exception as error:
             self._failure = error
         return rows
@@ -155,6 +192,18 @@ class Feed:
         self._open(None)
 
 
+def read_some(it: Iterator[Any], limit: int, rows: list[Any]) -> None:
+    """Append up to ``limit`` datapoints to ``rows``, which is empty: those of a millisecond, but at least one."""
+    start, wanted = time.perf_counter(), 1
+    while True:
+        rows.extend(islice(it, wanted - len(rows)))  # which keeps what came before an error
+        have, seconds = len(rows), max(time.perf_counter() - start, 1e-9)
+        if have < wanted or have == limit or seconds > READ_SECONDS:
+            return
+        # At most twice as many: it is not known yet how evenly they come.
+        wanted = min(limit, have + max(1, min(have, int(have * (READ_SECONDS / seconds - 1)))))
+
+
 def merged(spans: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
     """Join spans [start, stop) that touch; they come in order.
 
@@ -163,7 +212,7 @@ def merged(spans: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
     """
     last: list[int] = []
     for start, stop in spans:
-        if start == stop:
+        if start >= stop:
             continue
         if last and last[1] == start:
             last[1] = stop

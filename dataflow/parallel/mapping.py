@@ -8,7 +8,7 @@ datapoint; there is no thread that does it meanwhile::
                                     |                                                                           |
                                     +-----(key, n, rows)--> worker 1: MapTask, func --(results, ends, failure)--+
                                                                                                                 |
-    consumer <-- Parts <-- Dispatch: in order, or as they come <-- Queues <-------------------------------------+
+    consumer <-- chain <-- Dispatch: in order, or as they come <-- Queues <-------------------------------------+
 
 The life of one datapoint:
 
@@ -16,12 +16,14 @@ The life of one datapoint:
 2.  With others it makes a frame: as many as are a millisecond of work, fewer where ``ds`` is slow.
 3.  ``Dispatch`` sends the frame to the worker with the shortest queue. A queue holds two frames at first, and more if
     the worker was idle before the consumer came back; all together hold ``buffer_size`` datapoints at most.
+    Nothing is sent while the results that wait for the consumer, or will, take ``Pool.buffer_bytes``.
 4.  The worker calls the function, with the generator of sample n if it draws, and answers the frame.
 5.  ``Dispatch`` keeps the answer until its turn comes: that of the oldest frame if ordered, else that of any.
-6.  The consumer receives it. Its frame is forgotten when the whole of it is delivered.
+6.  The consumer receives it. Its frame is closed when the whole of it is delivered.
 
-The position is the place before the oldest frame that is not forgotten, with the spans behind it that are delivered.
-A pass that is given up leaves frames in the queues; their answers are passed over when they come.
+The position is the place before the oldest frame that is open, with the spans behind it that are delivered; feed.py.
+A pass that is given up leaves frames in the queues; their answers are passed over when they come, and if a worker falls
+over one of them, new workers take over.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -36,11 +39,12 @@ import numpy as np
 
 from ..base import ProxyDataFlow
 from ..engine import Context, Pool, Task
-from ..passes import Exclusive, Key, Place, Run, Walk, _inside
+from ..passes import Exclusive, Key, Place, Run, Walk, _inside, goes_back
 from ..utils import check
 from ..utils.rng import KeyedGenerator, wants_rng
+from ..utils.row_list import RowList
 from .dispatch import Dispatch, Queues
-from .failure import Failure
+from .failure import Failure, failed
 from .feed import Answer, Feed
 
 
@@ -55,11 +59,14 @@ class MapTask(Task):
         self._func = func
 
     def run(self, inbox: Iterator[Any], context: Context) -> Iterator[Answer]:
-        draws = Draws()
-        for key, n, rows in inbox:
-            start = time.perf_counter()
-            results, ends, failure = _inside(None, self._results, rows, n, draws.of(key), context)
-            yield Answer(results, ends, failure, time.perf_counter() - start)
+        # A loop would keep what it has answered until it is asked again.
+        return map(partial(self._answer, Draws(), context), inbox)
+
+    def _answer(self, draws: Draws, context: Context, message: tuple[Any, ...]) -> Answer:
+        start = time.perf_counter()
+        key, n, rows = message
+        results, ends, failure = _inside(None, self._results, rows, n, draws.of(key), context)
+        return Answer(results, ends, failure, time.perf_counter() - start)
 
     def parts(self, message: Any) -> Iterable[tuple[str, Any]]:
         rows = message.results if isinstance(message, Answer) else message[2]
@@ -69,14 +76,13 @@ class MapTask(Task):
         self, rows: list[Any], n: int, draw: KeyedGenerator | None, context: Context
     ) -> tuple[list[Any], list[int], Failure | None]:
         """Apply the function until it raises, and drop where it returns None."""
-        results: list[Any] = []
+        results = RowList()
         ends: list[int] = []
-        for j, dp in enumerate(rows, 1):
+        for j, dp in enumerate(context.each(rows), 1):
             try:
                 result = self._func(dp) if draw is None else self._func(dp, rng=draw(n + j))
             except Exception as error:
-                context.note(error, n + j - 1)
-                return results, ends, Failure(error)
+                return results, ends, failed(error, context, n + j - 1)
             if result is not None:
                 results.append(result)
                 ends.append(j)
@@ -114,6 +120,7 @@ class ParallelMap(ProxyDataFlow):
 
     _transient = (*ProxyDataFlow._transient, "_queues", "_kept", "_left_at", "_gauge")
     _kind: ClassVar[str]
+    _replays = True
     _queues: Queues | None = None
     # What an endless map goes on with in its next pass: the stream, or its place if the workers have gone.
     _kept: tuple[Dispatch, Iterator[Any]] | None = None
@@ -175,18 +182,23 @@ class ParallelMap(ProxyDataFlow):
 
     def close(self) -> None:
         super().close()
-        if self._kept is not None:
-            self._left_at, self._kept = self._kept[0].place(), None
+        self._leave()
         self._dismiss()
 
+    def _leave(self) -> None:
+        """Let go of the stream that an endless map goes on with, and keep its place."""
+        if self._kept is not None:
+            place = self._kept[0].place()
+            self._left_at, self._kept = place if goes_back(place) else None, None
+
     def _walk(self, at: Place, run: Run) -> Walk:
-        path = at["pass"]
+        path, ordered = at["pass"], self.ordered or run.keeps_order(self)
         if self.strict:
-            dispatch = self._dispatch(Feed(self.ds, self, run, at, endless=False))
+            dispatch = self._dispatch(Feed(self.ds, self, run, at, endless=False), ordered)
             return Exclusive(self, dispatch.rows(), run), lambda: {"pass": path, **dispatch.place()}
         if self._kept is None or "ds" in at:
             start = at if "ds" in at else {**(self._left_at or {}), "pass": path}
-            dispatch = self._dispatch(Feed(self.ds, self, run, start, endless=True))
+            dispatch = self._dispatch(Feed(self.ds, self, run, start, endless=True), ordered)
             self._kept, self._left_at = (dispatch, dispatch.rows()), None
         dispatch, it = self._kept
 
@@ -197,10 +209,11 @@ class ParallelMap(ProxyDataFlow):
             except GeneratorExit:  # the consumer has left: what is on its way goes on
                 raise
             except BaseException:  # Ctrl-C too: a generator that raised is finished
-                self._kept = None
+                if self._kept is not None and self._kept[0] is dispatch:
+                    self._leave()
                 raise
 
         return Exclusive(self, rows(), run), lambda: {"pass": path, **dispatch.place()}
 
-    def _dispatch(self, feed: Feed) -> Dispatch:
-        return Dispatch(self, feed)
+    def _dispatch(self, feed: Feed, ordered: bool) -> Dispatch:
+        return Dispatch(self, feed, ordered)

@@ -21,12 +21,15 @@ class ProcessRunner(Runner, ProxyDataFlow):
         credit: datapoints that each may be ahead of the consumer.
         start_method: how they start.
         timeout: seconds that one may be silent.
+        restarts: how many dead ones are replaced.
     """
 
-    def __init__(self, ds: Any, num_proc: int, credit: int, start_method: str | None, timeout: float | None) -> None:
+    def __init__(
+        self, ds: Any, num_proc: int, credit: int, start_method: str | None, timeout: float | None, restarts: int = 0
+    ) -> None:
         self.ds = as_flow(ds)
         self.num_proc = int(num_proc)
-        super().__init__(num_proc, credit, start_method, timeout)
+        super().__init__(num_proc, credit, start_method, timeout, restarts)
 
     @property
     def _make(self) -> Callable[[], DataFlow]:
@@ -71,6 +74,7 @@ class MultiProcessRunner(ProcessRunner):
         num_proc: how many processes.
         start_method: "fork" or "spawn"; None leaves it to ``set_start_method``.
         timeout: seconds that a process may take for a datapoint; None is for ever.
+        restarts: how many dead processes are replaced, each by one that goes on behind what was received.
 
     Raises:
         TypeError, ValueError: at construction, if an argument is of the wrong kind, or a number below 1.
@@ -85,8 +89,8 @@ class MultiProcessRunner(ProcessRunner):
     @renamed(nr_prefetch="num_prefetch", nr_proc="num_proc")
     def __init__(
         self, ds: Any, num_prefetch: int, num_proc: int, *, start_method: str | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None, restarts: int = 0,
     ) -> None:  # fmt: skip
         check.integer(1, num_prefetch=num_prefetch, num_proc=num_proc)
         self.num_prefetch = int(num_prefetch)
-        super().__init__(ds, num_proc, -(-num_prefetch // num_proc), start_method, timeout)
+        super().__init__(ds, num_proc, -(-num_prefetch // num_proc), start_method, timeout, restarts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
@@ -11,7 +10,8 @@ from ..base import DataFlow
 from ..engine import Context, Task
 from ..passes import Part, Place, Run, _inside
 from ..proxies.repeat import Again
-from .feed import READ_SECONDS
+from ..utils.row_list import RowList
+from .feed import read_some
 
 
 class Start(NamedTuple):
@@ -22,6 +22,11 @@ class Start(NamedTuple):
     place: Place
     skip: int
     reset: bool  # whether it is to be reset before
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether it starts in the middle of a pass, to which it may have to run again."""
+        return self.skip > 0 or "ds" in self.place or "after" in self.place
 
 
 class Rows(NamedTuple):
@@ -67,7 +72,9 @@ class Stream:
 
     def __init__(self, ds: DataFlow, start: Start, context: Context) -> None:
         self._run = Run.of_replica(ds, start.part, (*start.outer, context.worker))
+        self._run.in_order = True  # since its position is a place and a count
         self._name = Named(context.stage)
+        self._context = context
         self._error: Exception | None = None
         if "after" in start.place:  # what flows carry over from a pass that was given up, they find as it was left
             self._go(ds, *start.place["after"])
@@ -76,7 +83,7 @@ class Stream:
     def _go(self, ds: DataFlow, place: Place, skip: int) -> None:
         self._path = place["path"]
         self._again = Again(self._name, ds, self._run, self._path, place)
-        self._it = iter(self._again)
+        self._it = iter(self._context.each(self._again))
         next(islice(self._it, skip, skip), None)
 
     def read(self, limit: int) -> Rows:
@@ -88,13 +95,9 @@ class Stream:
         if self._error is not None:
             raise self._error
         place = {"path": self._path, **self._again.place()}
-        rows: list[Any] = []
-        deadline = time.perf_counter() + READ_SECONDS
+        rows = RowList()
         try:
-            for dp in self._it:
-                rows.append(dp)
-                if len(rows) == limit or time.perf_counter() > deadline:
-                    break
+            read_some(self._it, limit, rows)
         except Exception as error:
             if not rows:
                 raise

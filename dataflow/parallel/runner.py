@@ -40,6 +40,11 @@ from ..utils.parts import Parts
 from .feed import MOST
 from .replicas import ReplicaTask, Rows, Start
 
+# What a worker may be ahead of the consumer in any case, and for as long as that is no more than so many bytes: the
+# few blocks of memory that are in use then stay in the cache of the processor.
+LEAST_AHEAD = 3
+AHEAD_BYTES = 24 << 20
+
 
 class Lines:
     """The workers of a runner, and what each was asked for.
@@ -51,6 +56,8 @@ class Lines:
 
     def __init__(self, pool: Pool, credit: int) -> None:
         self.pool = pool
+        me = weakref.ref(self)  # the pool must go when this goes
+        pool.again = lambda worker, messages: lines._again(worker, messages) if (lines := me()) else messages
         self.pid = os.getpid()
         self.gauge = Gauge(credit * pool.workers)
         self.stream = 0  # the number of the stream whose frames are wanted; 0 is none
@@ -63,6 +70,9 @@ class Lines:
         self._ready = 0  # datapoints in these
         self._limits: list[int] = []
         self._free: list[int] = []
+        self._kept_back: list[int] = []  # of what is free: what would be too many bytes
+        self._starts: list[Start] = []  # what would make the replicas go on from where they have answered last
+        self._lost: set[int] = set()  # replicas that have to be told so when they are asked next
         self._broken: Exception | None = None  # raised when all that came before it is delivered
 
     def reset(self) -> None:
@@ -77,8 +87,11 @@ class Lines:
         self._ready = 0
         self._limits = [1] * len(places)
         self._free = [self._credit] * len(places)
-        for worker, (place, skip) in enumerate(places):
-            self._ask(worker, Start(part, outer, place, skip, self._reset))
+        self._kept_back = [max(self._credit - LEAST_AHEAD, 0)] * len(places)  # until its size is known
+        self._starts = [Start(part, outer, place, skip, False) for place, skip in places]
+        self._lost.clear()
+        for worker, start in enumerate(self._starts):
+            self._ask(worker, start._replace(reset=self._reset))
         self._reset = False
 
     def take(self, most: int | None) -> tuple[int, Rows]:
@@ -102,9 +115,12 @@ class Lines:
 
     def _ask(self, worker: int, start: Start | None = None) -> None:
         """Ask a worker for as much as it may be ahead, in frames that suit its speed."""
-        limit = self._limits[worker]
-        while self._free[worker] >= limit and not self._broken:
-            self.pool.send(worker, (limit, start))
+        limit = min(self._limits[worker], self._credit - self._kept_back[worker])
+        if worker in self._lost:
+            self._lost.discard(worker)
+            start = self._starts[worker]
+        while self._free[worker] - self._kept_back[worker] >= limit and not self._broken:
+            self.pool.send(worker, (limit, start), slow=start is not None and start.goes_back)
             self._asked[worker].append((limit, self.stream))
             self._free[worker] -= limit
             start = None
@@ -117,6 +133,9 @@ class Lines:
                 limit, stream = self._asked[worker].popleft()
                 if stream == self.stream:
                     count = len(frame.rows)
+                    most = AHEAD_BYTES * count // max(self.pool.received_bytes, 1)
+                    self._kept_back[worker] = max(self._credit - max(most, LEAST_AHEAD), 0)
+                    self._starts[worker] = self._starts[worker]._replace(place=frame.place, skip=frame.skip + count)
                     self._frames.append((worker, frame))
                     self._ready += count
                     self._free[worker] += limit - count
@@ -125,6 +144,16 @@ class Lines:
                 block = False
         except Exception as error:
             self._broken = error
+
+    def _again(self, worker: int, messages: list[Any]) -> list[Any]:
+        """Return what a new worker is asked that stands for a dead one, which has not answered ``messages``."""
+        if not self.stream or any(start is not None for _, start in messages):
+            return messages
+        if not messages:
+            self._lost.add(worker)
+            return []
+        (limit, _), *rest = messages
+        return [(limit, self._starts[worker]), *rest]
 
 
 class Merge:
@@ -242,6 +271,7 @@ class Runner(DataFlow):
         credit: datapoints that each may be ahead of the consumer.
         start_method: how processes start.
         timeout: seconds that a worker may be silent.
+        restarts: how many dead workers are replaced.
     """
 
     _transient = (*DataFlow._transient, "_lines", "_last", "_gauge")
@@ -252,9 +282,12 @@ class Runner(DataFlow):
     # The pass that ran last: the next one may go on from where it ended.
     _last: Merge | None = None
 
-    def __init__(self, workers: int, credit: int, start_method: str | None, timeout: float | None) -> None:
+    def __init__(
+        self, workers: int, credit: int, start_method: str | None, timeout: float | None, restarts: int = 0
+    ) -> None:
         self.start_method = start_method
         self.timeout = timeout
+        self.restarts = restarts
         self._workers = int(workers)
         self._credit = int(credit)
         self._unordered = self._workers > 1
@@ -263,7 +296,7 @@ class Runner(DataFlow):
     def _pool(self) -> Pool:
         return Pool(
             ReplicaTask(self._make), self._workers, kind=self._kind, stage=repr(self), start_method=self.start_method,
-            timeout=self.timeout,
+            timeout=self.timeout, restarts=self.restarts,
         )  # fmt: skip
 
     @property

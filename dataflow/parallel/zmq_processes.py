@@ -30,6 +30,7 @@ class MultiProcessRunnerZMQ(ProcessRunner):
         hwm: datapoints that each process is ahead; the "high-water mark".
         start_method: "fork" or "spawn"; None leaves it to ``set_start_method``.
         timeout: seconds that a process may take for a datapoint; None is for ever.
+        restarts: how many dead processes are replaced, each by one that goes on behind what was received.
 
     Raises:
         TypeError, ValueError: at construction, if an argument is of the wrong kind, or a number below 1.
@@ -44,11 +45,11 @@ class MultiProcessRunnerZMQ(ProcessRunner):
     @renamed(nr_proc="num_proc")
     def __init__(
         self, ds: Any, num_proc: int = 1, hwm: int = 50, *, start_method: str | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None, restarts: int = 0,
     ) -> None:  # fmt: skip
         check.integer(1, num_proc=num_proc, hwm=hwm)
         self.hwm = int(hwm)
-        super().__init__(ds, num_proc, hwm, start_method, timeout)
+        super().__init__(ds, num_proc, hwm, start_method, timeout, restarts)
 
 
 class MultiProcessMapDataZMQ(ParallelMap):

@@ -72,6 +72,7 @@ class BatchDataByShape(BatchData):
     _transient = (*BatchData._transient, "_kept")
     _kept: _Groups | None = None
     _carries = True
+    _replays = True
 
     def __init__(self, ds: Any, batch_size: int, idx: Any) -> None:
         # Not BatchData's, which refuses a batch that is larger than a pass: here it fills up over several.

@@ -52,6 +52,7 @@ class CacheData(ProxyDataFlow):
     _transient = (*ProxyDataFlow._transient, "_kept")
     _kept: _Filled | None = None
     _carries = True
+    _replays = True
 
     def __init__(self, ds: Any, shuffle: bool = False, *, seed: int | None = None) -> None:
         super().__init__(ds)

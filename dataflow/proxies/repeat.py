@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
 from ..base import DataFlow, ProxyDataFlow
 from ..errors import EmptyFlowError, EndlessLength
-from ..passes import Exclusive, Place, Run, Walk
+from ..passes import ROUND, Exclusive, Mark, Place, Run, Walk, goes_back, graph
 from ..utils import check
 from ..utils.old_names import renamed
 from ..utils.own import own
@@ -109,6 +110,8 @@ class RepeatedDataPoint(ProxyDataFlow):
         ValueError: at construction, if ``num`` is below 1.
     """
 
+    _replays = True
+
     @renamed(nr="num")
     def __init__(self, ds: Any, num: int) -> None:
         super().__init__(ds)
@@ -144,8 +147,8 @@ class FixedSizeData(ProxyDataFlow):
     >>> list(ds), list(ds)
     ([[1], [2]], [[3], [1]])
 
-    With keep_state, a pass that is given up in its middle continues, next time, behind the last datapoint received,
-    and the passes of one flow cannot overlap. Its length is exact.
+    With keep_state, a pass that is given up or fails in its middle continues, next time, behind the last datapoint
+    received, and the passes of one flow cannot overlap. Its length is exact.
 
     Args:
         ds: any flow that is not empty.
@@ -158,8 +161,10 @@ class FixedSizeData(ProxyDataFlow):
         UsageError: while iterating, at the first ``next`` of a second pass that overlaps, with keep_state.
     """
 
-    _transient = (*ProxyDataFlow._transient, "_kept")
+    _transient = (*ProxyDataFlow._transient, "_kept", "_left_at")
     _kept: tuple[Again, Iterator[Any]] | None = None
+    # Where to go on if that has failed: a place, and how many datapoints behind it.
+    _left_at: tuple[Place, int] | None = None
 
     def __init__(self, ds: Any, size: int, keep_state: bool = True) -> None:
         super().__init__(ds)
@@ -174,7 +179,7 @@ class FixedSizeData(ProxyDataFlow):
 
     def _complete_reset(self, stamp: int) -> None:
         super()._complete_reset(stamp)
-        self._kept = None
+        self._kept = self._left_at = None
 
     def _walk(self, at: Place, run: Run) -> Walk:
         path, n = at["pass"], at.get("n", 0)
@@ -183,22 +188,31 @@ class FixedSizeData(ProxyDataFlow):
             it = iter(again)
         elif self._kept is None or "ds" in at:
             self._kept = None  # it holds what is below, which is about to be put elsewhere
-            again = Again(self, self.ds, run, [], at)  # a path of its own: passes of ds outlast the pass they began in
+            start, skip = (at, 0) if "ds" in at or self._left_at is None else self._left_at
+            # A path of its own: passes of ds outlast the pass they began in.
+            again = Again(self, self.ds, run, [], start)
             it = iter(again)
-            self._kept = again, it
+            deque(islice(it, skip), maxlen=0)
+            self._kept, self._left_at = (again, it), None
         else:
             again, it = self._kept
 
         def rows() -> Iterator[Any]:
             nonlocal n
+            below = graph(self.ds)
+            mark, first = Mark(again.place, any(flow in below for flow in run.unordered)), n
+            step = 1 if mark.exact else ROUND
             try:
-                for dp in islice(it, self._size - n):
-                    n += 1
-                    yield dp
+                while n < self._size:
+                    mark.note(n - first)
+                    for dp in islice(it, min(step, self._size - n)):
+                        n += 1
+                        yield dp
             except GeneratorExit:  # the consumer has left: what is kept goes on
                 raise
             except BaseException:  # Ctrl-C too: a generator that raised is finished
-                self._kept = None
+                left = mark.back(n - first)
+                self._kept, self._left_at = None, left if goes_back(left[0]) else None
                 raise
 
         place: Callable[[], Place] = lambda: {"pass": path, "n": n, **again.place()}  # noqa: E731

@@ -171,6 +171,8 @@ class ShuffleData(ProxyDataFlow, RNGDataFlow):
         ValueError: at construction, if ``buffer_size`` is below 1.
     """
 
+    _replays = True
+
     def __init__(self, ds: Any, buffer_size: int, *, seed: int | None = None) -> None:
         super().__init__(ds)
         check.integer(1, buffer_size=buffer_size)
@@ -217,6 +219,7 @@ class LocallyShuffleData(ProxyDataFlow, RNGDataFlow):
     _transient = (*RNGDataFlow._transient, "_kept")
     _kept: tuple[Buffer, Iterator[Any]] | None = None
     _carries = True
+    _replays = True
 
     @renamed(nr_reuse="num_reuse")
     def __init__(

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..base import DataFlow, as_flow
 from ..codec import SERIALIZERS, dumps
 from ..codec.record import encode
-from ..errors import CorruptDataError, EndlessLength, UsageError
+from ..errors import CorruptDataError, UsageError
 from ..sources.lmdb_file import LMDBRecords
 from ..utils import check
 from ..utils.deps import need
-from ..utils.files import published
+from ..utils.open_file import checked_path
 from ..utils.open_lmdb import KEYS
-from ..utils.progress import progress
-
-logger = logging.getLogger(__name__)
+from . import lmdb_check
+from .saving import saving
 
 # Keys have as many digits, so that their order is that of the datapoints.
 DIGITS = 8
@@ -67,33 +64,24 @@ class LMDBSerializer:
             UsageError: if the flow never ends.
             TypeError: if a datapoint holds something that would not come back as it is; a note says which.
         """
-        df = as_flow(df)
-        check.instance((str, bytes, os.PathLike), "a path", path=path)
         check.integer(1, write_frequency=write_frequency)
         check.one_of(SERIALIZERS, serializer=serializer)
-        total = _finite_length(df)
-        file = os.fsdecode(path)
+        file = checked_path(path=path)
         if os.path.isdir(file):
             file = os.path.join(file, "data.mdb")
         dump = (
             partial(encode, with_checksum=True) if serializer == "dataflow" else partial(dumps, serializer=serializer)
         )
-        with published(file) as temporary:
-            df.reset_state()
-            records = _records(iter(df), dump)  # workers that the flow forks come before what they need not inherit
-            digits = max(DIGITS, len(str((total or 1) - 1)))
-            with _Writer(file, temporary) as writer, progress(total, f"save {os.path.basename(file)}") as bar:
-                for batch in _batches(records, int(write_frequency), digits):
+        with saving(df, file, by="LMDBSerializer.save") as job:
+            digits = max(DIGITS, len(str((job.total or 1) - 1)))
+            with _Writer(file, job.temporary) as writer:
+                for batch in _batches(map(dump, job.rows()), int(write_frequency), digits):
                     writer.put(batch)
-                    bar.update(len(batch))
-                count = writer.count
-                keys = (_key(number, digits) for number in range(count))
+                keys = (_key(number, digits) for number in range(writer.count))
                 # As an array, millions are read in no time; other readers want the list.
-                listed = np.fromiter(keys, f"S{digits}", count) if serializer == "dataflow" else list(keys)
+                listed = np.fromiter(keys, f"S{digits}", writer.count) if serializer == "dataflow" else list(keys)
                 writer.put([(KEYS, dump(listed))])
                 writer.finish()
-        if total not in (None, count):
-            logger.warning("%s holds %d datapoints, and the length of the flow is %d", file, count, total)
 
     @staticmethod
     def load(
@@ -122,25 +110,33 @@ class LMDBSerializer:
         """
         return LMDBRecords(path, shuffle, verify=verify, copy=copy, allow_pickle=allow_pickle, seed=seed)
 
+    @staticmethod
+    def inspect(path: Any) -> dict[str, Any]:
+        """Tell what a file is, in a JSON-able dict; only its beginning is read.
 
-def _finite_length(df: DataFlow) -> int | None:
-    try:
-        return len(df)
-    except EndlessLength:
-        raise UsageError(f"{df!r} never ends, so no file can hold it; cut it with FixedSizeData(ds, size)") from None
-    except (NotImplementedError, TypeError):
-        return None
+        Raises:
+            FileNotFoundError: if there is no such file.
+            CorruptDataError: if it is no LMDB file, or only the beginning of one.
+        """
+        return lmdb_check.inspect(path)
 
+    @staticmethod
+    def damages(
+        path: Any, *, allow_pickle: bool = False, on_record: Callable[[], None] | None = None
+    ) -> Iterator[tuple[int, str]]:
+        """Read every record of a file, and yield the number and the fault of each that is damaged.
 
-def _records(rows: Iterable[Any], dump: Callable[[Any], bytes]) -> Iterator[bytes]:
-    """Yield the bytes of each datapoint."""
-    for number, dp in enumerate(rows):
-        try:
-            record = dump(dp)
-        except (TypeError, ValueError) as error:
-            error.add_note(f"in LMDBSerializer.save, datapoint {number}")
-            raise
-        yield record
+        Args:
+            path: the file, or a folder with a ``data.mdb`` in it.
+            allow_pickle: load pickles too, which may run any code.
+            on_record: is called after each record.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            CorruptDataError: if it is no LMDB file, or only the beginning of one.
+            UsageError: if it holds pickles and ``allow_pickle`` is not set, or values of others.
+        """
+        return lmdb_check.damages(path, allow_pickle=allow_pickle, on_record=on_record)
 
 
 def _batches(records: Iterator[bytes], most: int, digits: int) -> Iterator[Batch]:

@@ -22,7 +22,7 @@ from ..utils import check
 from ..utils.open_lmdb import LMDBFile, data_file, open_lmdb
 from ..utils.parts import Parts
 from ..utils.rng import checked_seed
-from .lmdb_keys import Keys, all_keys, checked_keys, listed_keys, packed
+from .lmdb_keys import Keys, all_keys, checked_keys, damage_named, listed_keys, packed
 
 # How many numbers of an order are Python ints at a time.
 PART = 4096
@@ -85,9 +85,10 @@ class _LMDBFlow(RNGDataFlow):
 
     def _walk(self, at: Place, run: Run) -> Walk:
         file = self._opened()
-        if self._shuffle or self.keys is not None:
-            return self._by_key(file, at, run)
-        return self._in_order(file, at)
+        with damage_named(file):
+            if self._shuffle or self.keys is not None:
+                return self._by_key(file, at, run)
+            return self._in_order(file, at)
 
     def _by_key(self, file: LMDBFile, at: Place, run: Run) -> Walk:
         path, start, keys = at["pass"], at.get("index", 0), self._keys(file)
@@ -126,7 +127,12 @@ class _LMDBFlow(RNGDataFlow):
         def here() -> tuple[int, bytes]:
             return count - length_hint(left) - 1, bytes(cursor.key())
 
-        return _located(self._follow(file, cursor, left), file, here), place
+        def rows() -> Iterator[Any]:
+            yield from self._follow(file, cursor, left)
+            if missing := length_hint(left):
+                raise CorruptDataError(f"the file is damaged behind it: {missing:,} records are missing. Copy it again")
+
+        return _located(rows(), file, here), place
 
     @abstractmethod
     def _fetch(self, file: LMDBFile, get: Callable[[bytes], Any], keys: Keys, numbers: Iterator[int]) -> Iterator[Any]:
@@ -256,12 +262,13 @@ class LMDBRecords(_LMDBFlow):
         if verified is None:
             return self._decoded(file, map(get, map(keys.item, numbers)))
         numbers, again = tee(numbers)
-        return map(verified, numbers, map(get, map(keys.item, again)))
+        return map(verified, map(get, map(keys.item, again)), numbers)
 
     def _follow(self, file: LMDBFile, cursor: Any, left: Iterator[int]) -> Iterator[Any]:
         verified = self._verified_once(file, "in order", bytearray(b"\1") + bytes(file.count))
         values = file.values(cursor)
-        return self._decoded(file, compress(values, left)) if verified is None else map(verified, left, values)
+        # Values first: where they end too early, `left` must not have lost one.
+        return self._decoded(file, compress(values, left)) if verified is None else map(verified, values, left)
 
     def _decoded(self, file: LMDBFile, values: Iterator[Any]) -> Iterator[Any]:
         if _is_ours(file):
@@ -269,7 +276,7 @@ class LMDBRecords(_LMDBFlow):
         load = partial(loads, allow_pickle=self.allow_pickle, copy=self.copy, verify=self.verify != "off")
         return map(load, values)
 
-    def _verified_once(self, file: LMDBFile, way: str, unseen: bytearray) -> Callable[[int, Any], Any] | None:
+    def _verified_once(self, file: LMDBFile, way: str, unseen: bytearray) -> Callable[[Any, int], Any] | None:
         """Return what decodes a record, and verifies it the first time; None if there is nothing to verify so."""
         if self.verify != "first" or not _is_ours(file):
             return None
@@ -278,7 +285,7 @@ class LMDBRecords(_LMDBFlow):
             return None
         copy = self.copy
 
-        def read(number: int, data: Any) -> Any:
+        def read(data: Any, number: int) -> Any:
             if seen[number]:
                 return decode(data, copy, False)
             dp = decode(data, copy, True)
@@ -298,13 +305,20 @@ def _located(rows: Iterator[Any], file: LMDBFile, here: Callable[[], tuple[int, 
         raise CorruptDataError(f"{file.path!r} is damaged near record {here()[0]} ({error}). Copy it again") from error
     except Exception as error:
         number, key = here()
-        if file.begin().get(key) is None:
+        if _is_missing(file, key):
             raise file.missing(key) from None
         where = f"{file.path!r}, record {number} (key {key!r})"
         if isinstance(error, CorruptDataError):
             raise CorruptDataError(f"{where}: {error}") from error
         error.add_note(f"in {where}")
         raise
+
+
+def _is_missing(file: LMDBFile, key: bytes) -> bool:
+    try:
+        return file.begin().get(key) is None
+    except file.error:  # it is there, in a place that cannot be read
+        return False
 
 
 def _is_ours(file: LMDBFile) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,15 @@ def packed(keys: list[bytes]) -> Keys:
     return packed
 
 
+@contextmanager
+def damage_named(file: LMDBFile) -> Iterator[None]:
+    """Make what lmdb raises in the block an error that names the file."""
+    try:
+        yield
+    except file.error as error:
+        raise CorruptDataError(f"{file.path!r} is damaged ({error}). Copy it again") from error
+
+
 def listed_keys(file: LMDBFile, allow_pickle: bool) -> Keys | None:
     """Return the keys that the file lists; None if it has no list, or none that can be read."""
     if not file.listed:
@@ -66,7 +77,8 @@ def listed_keys(file: LMDBFile, allow_pickle: bool) -> Keys | None:
 
 
 def _load_list(file: LMDBFile, allow_pickle: bool) -> Keys | None:
-    raw = file.begin().get(KEYS)
+    with damage_named(file):
+        raw = file.begin().get(KEYS)
     try:
         listed = loads(raw, allow_pickle)
     except UsageError:
@@ -86,4 +98,5 @@ def all_keys(file: LMDBFile) -> Keys:
     """Return all keys of the file, which takes a look at every one."""
     keys = file.begin().cursor().iternext(values=False)
     rows = progress(file.count, f"list the keys of {os.path.basename(file.path)}", unit=" keys", rows=keys)
-    return packed([key for key in rows if key != KEYS])
+    with damage_named(file):
+        return packed([key for key in rows if key != KEYS])

@@ -10,15 +10,16 @@ from ..errors import MissingPackageError
 # Import name -> what to install, where the two differ or an extra of ours brings it.
 INSTALL = {
     "cv2": "opencv-python-headless",
+    "fsspec": "'dataflow-toolkit[remote]'",
     "google_crc32c": "google-crc32c",
     "msgpack_numpy": "msgpack-numpy",
-    "skimage": "'dataflow-toolkit[demo]'",
-    "sklearn": "'dataflow-toolkit[demo]'",
+    "pyarrow": "'dataflow-toolkit[arrow]'",
+    "sklearn": "'dataflow-toolkit[svmlight]'",
     "zmq": "pyzmq",
 }
 
 
-def need(name: str, by: str) -> Any:
+def need(name: str, by: str, install: str | None = None) -> Any:
     """Import and return the package ``name`` (dotted names give the submodule), or say how to install it.
 
     >>> need("json", by="this example").dumps([1])
@@ -27,6 +28,7 @@ def need(name: str, by: str) -> Any:
     Args:
         name: the name one would write after ``import``.
         by: who needs it, for the message.
+        install: what to install, if that is not what INSTALL says.
 
     Raises:
         MissingPackageError: if it is not installed.
@@ -38,6 +40,6 @@ def need(name: str, by: str) -> Any:
         if error.name != top:  # installed, but something that it imports itself is not
             raise
         raise MissingPackageError(
-            f"{by} needs the package {top!r}, which is not installed: pip install {INSTALL.get(top, top)}",
+            f"{by} needs the package {top!r}, which is not installed: pip install {install or INSTALL.get(top, top)}",
             name=top,
         ) from error

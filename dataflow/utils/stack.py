@@ -18,6 +18,17 @@ _fromiter = np.fromiter
 _SCALARS = {bool: np.dtype(np.bool_), int: np.dtype(np.int32), float: np.dtype(np.float32)}
 
 
+# Batches of so many bytes are stacked where they will leave the process, if there is such a place.
+LARGE = 1 << 16
+_place: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray[Any, Any] | None] | None = None
+
+
+def place_arrays(place: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray[Any, Any] | None]) -> None:
+    """Have ``place`` make the arrays of large batches, from shape and dtype; where it returns None, numpy does."""
+    global _place
+    _place = place
+
+
 def stack(rows: Sequence[Any], use_list: bool = False) -> Any:
     """Return one datapoint whose components hold those of ``rows``, oldest first.
 
@@ -123,6 +134,9 @@ def _numpy(values: Sequence[Any], key: Any) -> np.ndarray[Any, Any]:
             raise BatchError(_component(key, "dtypes", Counter(str(value.dtype) for value in values)))
     if dtype.hasobject:
         raise TypeError(f"cannot stack component {key!r}: an array of objects. Keep a plain list with use_list=True.")
+    size = len(values) * int(values[0].nbytes)
+    if _place is not None and size >= LARGE and (placed := _place((len(values), *shape), dtype)) is not None:
+        return np.stack(values, out=placed)
     return np.array(values, dtype)
 
 

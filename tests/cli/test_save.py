@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
-from dataflow import LMDBSerializer
+from dataflow import LMDBSerializer, load
 from dataflow.cli import main
 
 
@@ -15,6 +16,28 @@ def test_writes_the_datapoints_in_order_and_says_how_many(folder, capsys):
     assert capsys.readouterr().out.startswith("ten.lmdb: 10 datapoints, ")
     with LMDBSerializer.load("ten.lmdb", shuffle=False) as df:
         assert list(df) == [[i, i / 10] for i in range(10)]
+
+
+@pytest.mark.parametrize("suffix", ["lmdb", "tfrecord", "npz", "tar", "h5"])
+def test_the_suffix_tells_the_format(folder, suffix, capsys):
+    assert main(["save", "train.py:make_flow", f"ten.{suffix}"]) == 0
+    assert re.fullmatch(rf"ten\.{suffix}: 10 datapoints, ([\d,]+ bytes|[\d.]+ MB)\n", capsys.readouterr().out)
+    with load(f"ten.{suffix}") as df:
+        assert list(df) == [[i, i / 10] for i in range(10)]
+
+
+def test_a_folder_gets_an_lmdb_file(folder, capsys):
+    (folder / "ten").mkdir()
+    assert main(["save", "train.py:make_flow", "ten"]) == 0
+    assert capsys.readouterr().out == "ten: 10 datapoints, 20,480 bytes\n"
+
+
+def test_an_error_while_saving_is_told_without_the_progress_bar(folder, capsys):
+    (folder / "locks.py").write_text("import threading\ndef make_flow(): return [[1, {'lock': threading.Lock()}]]\n")
+    assert main(["save", "locks.py:make_flow", "x.lmdb"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("dataflow: TypeError: cannot serialize component 1['lock']: a value of type _thread.lock")
+    assert err.count("\n") == 1
 
 
 def test_what_was_saved_is_a_target(folder, capsys):
@@ -26,11 +49,15 @@ def test_what_was_saved_is_a_target(folder, capsys):
 @pytest.mark.parametrize(
     ("target", "file", "code", "message"),
     [
-        ("train.py:make_flow", "train.h5", 2, "the format of 'train.h5': a data file ends in .lmdb"),
+        ("train.py:make_flow", "train.xyz", 2, "the format of 'train.xyz': the name of a data file ends in .arrow"),
+        ("train.py:make_flow", "train.svm", 2, "files like 'train.svm' are only read here: choose another suffix"),
+        ("train.py:make_flow", "train", 2, "cannot tell the format of 'train'"),
         ("train.py:nothing", "x.lmdb", 2, "'train.py' has no 'nothing'"),
         ("train.py:make_flow", "no/folder/x.lmdb", 1, "no such folder to write to: 'no/folder'"),
         ("train.py:make_flow", "old.lmdb", 1, "there is a file already; remove it first, or choose another name"),
         ("train.py:empty", "x.lmdb", 1, "'train.py:empty' is empty: there is no datapoint to save"),
+        ("train.py:empty", "x.tfrecord", 1, "'train.py:empty' is empty: there is no datapoint to save"),
+        ("train.py:empty", "x-%03d.tar", 1, "'train.py:empty' is empty: there is no datapoint to save"),
         ("train.py:endless", "x.lmdb", 1, "never ends, so no file can hold it"),
         ("train.py:fails_later", "x.lmdb", 1, "ValueError: two is [...]; in MapData"),
     ],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dataflow import DataFromList
-from dataflow.cli.target import TargetError, load, serializer
-from dataflow.serializers import LMDBSerializer
+from dataflow import DataFromList, LMDBSerializer, save
+from dataflow.cli.target import TargetError, factory, load, reader, writer
+from dataflow.errors import UsageError
 
 TEN = [[i, i / 10] for i in range(10)]
 
@@ -46,7 +46,7 @@ def test_a_file_with_a_colon_in_its_name_is_a_file(folder):
     [
         pytest.param("nothing", r"no such file: 'nothing'.*package\.module:function", id="neither file nor function"),
         pytest.param("nothing.lmdb", r"no such file: 'nothing\.lmdb'", id="no such data file"),
-        pytest.param("notes.txt", r"format of 'notes\.txt': a data file ends in \.lmdb", id="unknown suffix"),
+        pytest.param("notes.txt", r"format of 'notes\.txt': the name .* ends in \.arrow", id="unknown suffix"),
         pytest.param("train.py", r"name the function .* train\.py:make_flow", id="code without a function"),
         pytest.param("trian.py:make_flow", r"no such file: 'trian\.py'; did you mean 'train\.py'\?", id="no such code"),
         pytest.param("trian:make_flow", r"no module 'trian'; did you mean 'train'\?", id="no such module"),
@@ -90,6 +90,69 @@ def test_a_file_imports_what_lies_beside_it(folder):
     assert list(load("my_package/main.py:make_flow")) == TEN
 
 
-def test_a_suffix_without_a_format_names_those_that_have_one():
-    with pytest.raises(TargetError, match=r"'train\.h5': a data file ends in \.lmdb"):
-        serializer("train.h5")
+@pytest.mark.parametrize("suffix", ["lmdb", "tfrecord", "npz", "tar", "h5"])
+def test_a_data_file_of_any_format_is_a_flow_in_its_order(folder, suffix):
+    rows = [[i, i / 2] for i in range(300)]
+    save(DataFromList(rows, shuffle=False), f"x.{suffix}")
+    with load(f"x.{suffix}") as df:
+        assert list(df) == rows
+        assert len(df) == 300
+
+
+def test_shards_are_a_flow(folder):
+    save(DataFromList([[1], [2]], shuffle=False), "x-%03d.tar", shard_size=1)
+    for target in ("x-{000..001}.tar", "x-%03d.tar", "x-00{0,1}.tar"):
+        with load(target) as df:
+            assert list(df) == [[1], [2]]
+
+
+def test_a_folder_is_the_lmdb_file_in_it(folder):
+    (folder / "x").mkdir()
+    save(DataFromList([[1], [2]], shuffle=False), "x")
+    with load("x") as df:
+        assert list(df) == [[1], [2]]
+
+
+def test_a_url_is_a_data_file(folder):
+    with pytest.raises(TargetError, match=r"cannot tell the format of 's3://bucket/train\.txt'"):
+        load("s3://bucket/train.txt")
+
+
+def test_pickles_are_loaded_when_that_is_allowed(folder):
+    LMDBSerializer.save(DataFromList([[1]], shuffle=False), "x.lmdb", serializer="pickle")
+    with pytest.raises(UsageError, match="this is a pickle"):
+        list(load("x.lmdb"))
+    assert list(load("x.lmdb", allow_pickle=True)) == [[1]]
+    assert list(factory("x.lmdb", allow_pickle=True)()) == [[1]]
+
+
+def test_options_for_data_files_are_refused_for_code(folder):
+    with pytest.raises(TargetError, match=r"--allow-pickle: for data files only, and 'train\.py:make_flow' is code"):
+        load("train.py:make_flow", allow_pickle=True)
+
+
+def test_a_format_that_holds_no_pickles_refuses_the_option(folder):
+    (folder / "x.svm").write_text("1 1:2\n")
+    with pytest.raises(TargetError, match=r"files like 'x\.svm' take no --allow-pickle: leave it out"):
+        load("x.svm", allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        pytest.param("train.lmbd", r"no such file: 'train\.lmbd'; did you mean 'train\.lmdb'\?$", id="wrong suffix"),
+        pytest.param("train.py", r"'train\.py' is code and no data file; `dataflow save TARGET FILE`", id="code"),
+        pytest.param("train.py:flow", r"'train\.py:flow' is code and no data file", id="function"),
+        pytest.param("notes.txt", r"cannot tell the format of 'notes\.txt'", id="unknown suffix"),
+    ],
+)
+def test_what_is_no_data_file_is_refused(folder, path, message):
+    (folder / "train.lmdb").write_text("")
+    with pytest.raises(TargetError, match=message):
+        reader(path)
+
+
+def test_a_format_that_is_only_read_is_not_written():
+    with pytest.raises(TargetError, match=r"files like 'x\.svm' are only read here: choose another suffix"):
+        writer("x.svm")
+    assert writer("x.lmdb") is LMDBSerializer

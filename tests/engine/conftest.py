@@ -61,7 +61,11 @@ def sleep():
 def children() -> set[int]:
     """Return the processes that this one has started, zombies included."""
     tasks = pathlib.Path("/proc/self/task").iterdir()
-    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    found = set()
+    for task in tasks:
+        with contextlib.suppress(FileNotFoundError):  # the thread has just ended
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
 
 
 def descriptors() -> set[str]:

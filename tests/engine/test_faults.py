@@ -404,3 +404,100 @@ def test_an_exit_code_that_somebody_else_has_collected_is_not_made_up():
     with pytest.raises(WorkerDied, match="its exit code was collected by somebody else") as caught:
         running.receive()
     assert caught.value.exitcode is None
+
+
+@pytest.mark.parametrize("kind", ["thread", "process", "zmq"])
+def test_a_worker_that_shows_that_it_works_on_is_not_stuck(kind):
+    class Works(Task):
+        def run(self, inbox, context):
+            for count in inbox:
+                for _ in context.each(range(count)):
+                    time.sleep(0.02)
+                yield count
+
+    with pool(kind, workers=1, task=Works(), timeout=0.3) as running:
+        running.send(0, 1)
+        assert running.receive() == (0, 1)
+        running.send(0, 40)
+        assert running.receive() == (0, 40)
+
+
+@pytest.mark.parametrize("kind", ["process", "zmq"])
+def test_what_is_known_to_be_slow_is_given_its_time(kind):
+    class Waits(Task):
+        def run(self, inbox, context):
+            for seconds in inbox:
+                time.sleep(seconds)
+                yield seconds
+
+    with pool(kind, workers=1, task=Waits(), timeout=0.2) as running:
+        running.send(0, 0.6, slow=True)
+        assert running.receive() == (0, 0.6)
+        running.send(0, 0.6)
+        with pytest.raises(WorkerTimeout):
+            running.receive()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("kind", ["process", "zmq"])
+def test_a_dead_worker_is_replaced_and_what_it_had_is_done_again(kind, method, caplog, tmp_path):
+    mark = tmp_path / "died"
+
+    class Dies(Task):
+        def run(self, inbox, context):
+            for number in inbox:
+                if number == 5 and not mark.exists():
+                    mark.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield np.full(50_000, number, np.uint8), os.getpid()
+
+    running = Pool(Dies(), 2, kind=kind, stage="Stage", start_method=method, timeout=20, restarts=1)
+    with running, caplog.at_level("WARNING"):
+        for number in range(20):
+            running.send(number % 2, number, [number])
+        kept = [running.receive() for _ in range(20)]
+        assert sorted(int(array[0]) for _, (array, _) in kept) == [*range(20)]
+        assert all((array == array[0]).all() for _, (array, _) in kept)
+        for worker in range(2):
+            mine = [(int(array[0]), pid) for who, (array, pid) in kept if who == worker]
+            assert [number for number, _ in mine] == [*range(worker, 20, 2)]
+            assert len({pid for _, pid in mine}) in (1, 1 + worker)
+    assert "worker 1 (pid " in caplog.text
+    assert "was killed by SIGKILL" in caplog.text
+    assert "It is replaced; 0 more may be." in caplog.text
+
+
+def test_one_that_dies_again_and_again_is_an_error_in_the_end():
+    class Dies(Task):
+        def run(self, inbox, context):
+            for _ in inbox:
+                os._exit(3)
+                yield
+
+    running = Pool(Dies(), 1, kind="process", stage="Stage", start_method="fork", timeout=20, restarts=3)
+    with running:
+        running.send(0, 1, [17])
+        with pytest.raises(WorkerDied, match="exited with 3 before finishing with datapoint 17 in flight"):
+            running.receive()
+    assert running.restarts == 0
+
+
+def test_a_new_worker_may_be_sent_something_else(tmp_path):
+    mark = tmp_path / "died"
+
+    class Dies(Task):
+        def run(self, inbox, context):
+            for message in inbox:
+                if not mark.exists():
+                    mark.touch()
+                    os._exit(0)
+                yield message
+
+    def again(worker: int, messages: list[str]) -> list[str]:
+        return [f"{message} again" for message in messages]
+
+    running = Pool(Dies(), 1, kind="process", stage="Stage", start_method="fork", restarts=1, again=again)
+    with running:
+        running.send(0, "a")
+        running.send(0, "b")
+        assert [running.receive(), running.receive()] == [(0, "a again"), (0, "b again")]

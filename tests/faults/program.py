@@ -170,12 +170,18 @@ def dies(df: Flow, *parts: str) -> None:
         assert "in flight" in str(error)
 
 
+def children() -> Iterator[str]:
+    """Yield the processes that this one has started, zombies included."""
+    for task in pathlib.Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the thread has just ended
+            yield from (task / "children").read_text().split()
+
+
 def possessions() -> dict[str, Any]:
     """Return what this process holds."""
-    tasks = pathlib.Path("/proc/self/task").iterdir()
     links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
     return {
-        "children": sorted(pid for task in tasks for pid in (task / "children").read_text().split()),
+        "children": sorted(children()),
         "descriptors": sorted(os.readlink(link) for link in links if os.path.islink(link)),
         "threads": len(threading.enumerate()),
         "sockets": os.listdir(os.environ["DATAFLOW_PIPEDIR"]),
@@ -479,6 +485,58 @@ def interrupted_and_goes_on() -> None:
 
 
 @fault()
+def interrupted_at_any_moment() -> None:
+    """Interrupt a pass at moments all over its life, while another thread runs, which may be handed the signal."""
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    # In the middle of a weak reference's callback, say, Python itself drops the interrupt, and says so.
+    sys.unraisablehook = lambda _: None
+
+    def one_pass() -> None:
+        df = build(lambda dp: time.sleep(0.001) or dp)
+        try:
+            receive(df, [])
+        finally:
+            df.close()
+
+    start = time.monotonic()
+    one_pass()
+    whole = time.monotonic() - start
+    caught = 0
+    for i in range(1, 16):
+        with nothing_is_left():
+            try:
+                signal.setitimer(signal.ITIMER_REAL, whole * i / 16)
+                one_pass()
+            except KeyboardInterrupt:
+                caught += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    assert caught > 3, caught
+    received: list[int] = []
+    receive(build(), received)
+    check_order(received)
+
+
+@fault()
+def closed_by_another_thread() -> None:
+    with nothing_is_left():
+        df = build(lambda dp: time.sleep(0.01) or dp)
+        closer = threading.Timer(0.2, df.close)
+        closer.start()
+        start = time.monotonic()
+        # Between two datapoints the pass just ends, as with any generator that is closed.
+        with contextlib.suppress(UsageError):
+            receive(df, [])
+        assert time.monotonic() - start < PROMPT, "it went on"
+        closer.join()
+        received: list[int] = []
+        receive(df, received)
+        check_order(received)
+        df.close()
+
+
+@fault()
 def exit_with_a_live_iterator() -> None:
     global alive
     alive = iter(build())
@@ -578,10 +636,8 @@ def too_few_files() -> None:
 
 def memory() -> int:
     """Return the bytes that this process and its children hold, each page counted once."""
-    tasks = pathlib.Path("/proc/self/task").iterdir()
-    children = [pid for task in tasks for pid in (task / "children").read_text().split()]
     total = 0
-    for pid in ("self", *children):
+    for pid in ("self", *children()):
         with contextlib.suppress(OSError):
             lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))

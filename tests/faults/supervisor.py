@@ -84,7 +84,7 @@ def run(
             seconds = time.monotonic() - start
             deadline = time.monotonic() + GRACE
             survivors = _await_end(program.pid, token, deadline)
-            while (new_shm := sorted({*os.listdir(SHM)} - shm)) and time.monotonic() < deadline:
+            while (new_shm := _nobodys({*os.listdir(SHM)} - shm)) and time.monotonic() < deadline:
                 time.sleep(0.02)
         finally:
             _end(program.pid, token)
@@ -141,6 +141,15 @@ def descendants(session: int, token: str) -> dict[int, str]:
             if pid != os.getpid() and (int(owner) == session or mark in (folder / "environ").read_bytes()):
                 found[pid] = f"{state} {name.partition('(')[2]}"
     return found
+
+
+def _nobodys(names: set[str]) -> list[str]:
+    """Return which of these files in SHM no process has mapped: what others run at the same time is not counted."""
+    for folder in pathlib.Path("/proc").glob("[0-9]*") if names else ():
+        with contextlib.suppress(OSError):
+            maps = (folder / "maps").read_text()
+            names = {name for name in names if f"{SHM}/{name}\n" not in maps}
+    return sorted(names)
 
 
 def _await_end(session: int, token: str, deadline: float) -> list[str]:

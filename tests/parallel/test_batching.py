@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from itertools import islice
 
 import numpy as np
@@ -161,6 +163,31 @@ def test_an_error_comes_after_the_batches_before_it(kind, ordered, make_batches)
         with pytest.raises(KeyError, match="17"):
             next(it)
         assert len(lists(islice(df, 4))) == 4
+
+
+def wait_for(file):
+    deadline = time.monotonic() + 20
+    while not file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_worker_that_dies_for_a_pass_that_was_given_up_is_replaced(make_batches, tmp_path, caplog):
+    left, taken = tmp_path / "left", tmp_path / "taken"
+
+    def die_once(dp):
+        if dp[0] == 4 and not taken.exists():
+            taken.touch()
+            wait_for(left)
+            os._exit(3)
+        return dp
+
+    with make_batches("fork", numbers(20), 1, die_once, 4) as df:
+        assert lists([next(iter(df))]) == [[[0, 1, 2, 3]]]
+        wait_for(taken)
+        left.touch()
+        assert rows(df) == [(i,) for i in range(20)]
+    assert "new workers go on" in caplog.text
 
 
 def test_an_error_of_the_flow_below_is_raised(make_batches):

@@ -2,12 +2,25 @@ from __future__ import annotations
 
 import pytest
 
-from dataflow import DataFromGenerator, DataFromList, MapData
+from dataflow import DataFromGenerator, DataFromList, MapData, ProxyDataFlow
 from dataflow.errors import EmptyFlowError
 from dataflow.parallel import feed as feeds
 from dataflow.parallel.feed import Feed, merged
 from dataflow.passes import Run
 from dataflow.testing import FailsAt, numbers
+
+
+class FailsOnce:
+    """A function that fails at one datapoint, once."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def __call__(self, dp):
+        if dp[0] == self.at:
+            self.at = None
+            raise LookupError(dp[0])
+        return dp
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +55,7 @@ def test_a_frame_knows_where_it_can_be_read_again():
     feed.read(2)
     frame = feed.read(2)
     assert frame.place == {"n": 2, "ds": {"pass": [0], "index": 2}}
+    assert [*feed.open.values()][1] is frame
     assert frames(feed_of(numbers(5), {"pass": [0], **frame.place}), 9) == [(0, [2, 3, 4])]
 
 
@@ -81,6 +95,54 @@ def test_a_failure_comes_when_what_was_read_before_it_has_come():
     with pytest.raises(ValueError, match="no"):
         feed.read(9)
     assert feed.read(9) is None
+
+
+def nothing_done(frame):
+    return 0
+
+
+def all_done(frame):
+    return frame.count
+
+
+@pytest.mark.parametrize(("done", "given"), [(nothing_done, []), (all_done, [[0, 3]])])
+def test_a_failure_is_behind_the_place(done, given):
+    feed = feed_of(MapData(numbers(9), FailsOnce(3)))
+    frame = feed.read(9)
+    with pytest.raises(LookupError):
+        feed.read(9)
+    for closed in [False, True]:
+        if closed:
+            del feed.open[frame.first]
+        place = feed.place(done)
+        assert place.get("given", []) == ([[0, 3]] if closed else given)
+        left = frames(feed_of(MapData(numbers(9), list), {"pass": [0], **place}), 9)
+        assert left == ([(3, [3, 4, 5, 6, 7, 8])] if place.get("given") else [(0, [0, 1, 2, 3, 4, 5, 6, 7, 8])])
+
+
+def test_a_failure_at_what_was_delivered_before_is_behind_the_place_too():
+    at = {"pass": [0], "n": 0, "ds": {"pass": [0], "n": 0, "ds": {"pass": [0], "index": 0}}, "given": [[1, 5]]}
+    feed = feed_of(MapData(numbers(9), FailsOnce(3)), at)
+    del feed.open[feed.read(9).first]
+    with pytest.raises(LookupError):
+        feed.read(9)
+    place = feed.place(nothing_done)
+    assert frames(feed_of(MapData(numbers(9), list), {"pass": [0], **place}), 9) == [(4, [5, 6, 7, 8])]
+
+
+def test_a_pass_that_does_not_open_is_not_counted():
+    class Once(ProxyDataFlow):
+        def _walk(self, at, run):
+            if at["pass"] == [1]:
+                raise OSError("gone")
+            return super()._walk(at, run)
+
+    feed = feed_of(Once(numbers(2)), endless=True)
+    del feed.open[feed.read(9).first]
+    with pytest.raises(OSError, match="gone"):
+        feed.read(9)
+    place = feed.place(nothing_done)
+    assert frames(feed_of(numbers(2), {"pass": [0], **place}, endless=True), 9, count=1) == [(0, [0, 1])]
 
 
 def test_a_slow_flow_gives_small_frames(monkeypatch):

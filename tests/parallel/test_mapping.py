@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import threading
+import time
 from itertools import islice
 
+import numpy as np
 import pytest
 
 import dataflow as D  # noqa: N812  # as the field writes it
 from dataflow import BatchData, DataFromGenerator, DataFromList, DataFromQueue, MapData, RepeatedData
-from dataflow.errors import EmptyFlowError, UsageError
+from dataflow.errors import EmptyFlowError, UsageError, WorkerDied
 from dataflow.testing import FailsAt, check_dataflow, numbers
 
 ALL = ["inline", "thread", "fork", "spawn", "zmq", "zmq-spawn"]
@@ -274,6 +277,87 @@ def test_an_error_of_the_flow_below_comes_when_all_before_it_has_come(kind, orde
         with pytest.raises(OSError, match="disk") as caught:
             next(it)
         assert any("in FailsAt" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize("kind", ["thread", "fork"])
+def test_an_error_object_that_is_raised_again_says_where_it_was_last(kind, make_map):
+    error, at = ValueError("always the same one"), [2]
+
+    def fail(dp):
+        if dp[0] == at[0]:
+            raise error
+        return dp
+
+    with make_map(kind, numbers(3), 1, fail) as df:
+        for at[0] in [2, 2, 0] if kind == "thread" else [2, 2, 2]:
+            with pytest.raises(ValueError, match="always") as caught:
+                list(df)
+            (note,) = caught.value.__notes__
+            assert note.endswith(f"datapoint {at[0]}")
+
+
+@pytest.mark.parametrize("kind", ["fork", "zmq"])
+def test_a_worker_that_dies_for_a_pass_that_was_given_up_is_replaced(kind, make_map, tmp_path, caplog):
+    with make_map(kind, numbers(20), 1, DiesOnce(tmp_path)) as df:
+        assert next(iter(df)) == [0]
+        wait_for(tmp_path / "taken")
+        (tmp_path / "left").touch()
+        assert values(df) == list(range(20))
+    assert "exited with 3" in caplog.text
+    assert "It worked for a pass that was given up; new workers go on with this one." in caplog.text
+
+
+def test_a_worker_that_dies_for_the_pass_that_runs_is_an_error(make_map, tmp_path):
+    (tmp_path / "left").touch()
+    with make_map("fork", numbers(20), 2, DiesOnce(tmp_path)) as df, pytest.raises(WorkerDied, match="exited with 3"):
+        list(df)
+
+
+class DiesOnce:
+    """A function that ends its process at datapoint 1, once, after the consumer has left."""
+
+    def __init__(self, folder):
+        self.left, self.taken = folder / "left", folder / "taken"
+
+    def __call__(self, dp):
+        if dp[0] == 1 and not self.taken.exists():
+            self.taken.touch()
+            wait_for(self.left)
+            os._exit(3)
+        return dp
+
+
+def wait_for(file):
+    deadline = time.monotonic() + 20
+    while not file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("kind", ["inline", "thread", "fork"])
+def test_results_that_wait_for_the_consumer_are_limited_in_bytes(kind, make_map):
+    read = []
+
+    def counted(dp):
+        read.append(dp[0])
+        return dp
+
+    def large(dp):
+        return [np.zeros(1 << 18, np.uint8)]
+
+    with make_map(kind, MapData(numbers(300), counted), 2, large, buffer_size=300) as df:
+        df.reset_state()
+        df._queues.pool.buffer_bytes = 4 << 20  # of 16 results
+        ahead = [len(read) - count for count, _ in enumerate(df, 1)]
+    assert len(ahead) == 300
+    assert max(ahead) <= 20
+
+
+def test_a_result_that_is_larger_than_the_limit_comes_too(make_map):
+    with make_map("fork", numbers(5), 2, lambda dp: [np.zeros(1 << 16, np.uint8)]) as df:
+        df.reset_state()
+        df._queues.pool.buffer_bytes = 1 << 10
+        assert len([*df]) == 5
 
 
 def stop(dp):

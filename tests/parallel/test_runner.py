@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from collections import Counter
 from itertools import islice
@@ -23,7 +24,7 @@ from dataflow import (
     RepeatedData,
     RNGDataFlow,
 )
-from dataflow.errors import EmptyFlowError, UsageError
+from dataflow.errors import EmptyFlowError, UsageError, WorkerDied
 from dataflow.parallel import MultiThreadMapData
 from dataflow.passes import Run
 from dataflow.testing import FailsAt, check_dataflow, numbers
@@ -464,3 +465,55 @@ def test_a_runner_as_the_source_of_a_map(make_runner, make_map):
         inline = MapData(drawing(), jitter)
         for _ in range(3):
             assert [*df] == [*inline]
+
+
+class Mortal(D.RNGDataFlow):
+    """Numbers with draws; the first process that comes to ``at`` in its pass dies there."""
+
+    def __init__(self, mark, at):
+        self.mark, self.at = mark, at
+
+    def __len__(self):
+        return 60
+
+    def __iter__(self):
+        for i in range(60):
+            if i == self.at and not self.mark.exists():
+                self.mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield [i, int(self.rng.randint(1000))]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("at", [0, 1, 37, 59])
+@pytest.mark.parametrize("runner", [D.MultiProcessRunner, D.MultiProcessRunnerZMQ])
+def test_a_dead_worker_is_replaced_and_nothing_is_lost_or_repeated(runner, at, method, tmp_path):
+    D.set_seed(5)
+    wanted = [*Mortal(tmp_path, at), *Mortal(tmp_path, at)]
+    options = {"num_prefetch": 8} if runner is D.MultiProcessRunner else {"hwm": 8}
+    df = runner(Mortal(tmp_path / "died", at), num_proc=1, start_method=method, restarts=1, **options)
+    with df:
+        first = list(df)
+        assert first == wanted[:60]
+        assert sorted(dp[0] for dp in df) == [*range(60)]
+    assert (tmp_path / "died").exists()
+
+
+def test_each_of_several_workers_is_replaced_and_its_copy_goes_on(tmp_path):
+    D.set_seed(5)
+    ds = D.FixedSizeData(Mortal(tmp_path / "died", 20), 60)
+    with D.MultiProcessRunnerZMQ(ds, 2, hwm=5, start_method="fork", restarts=2) as df:
+        received = [dp[0] for dp in islice(df, 60)]
+        received += [dp[0] for dp in islice(df, 60)]
+    # Two copies, of which one may be ahead: what is lost or repeated would be a step up.
+    counts = [received.count(i) for i in range(60)]
+    assert counts == sorted(counts, reverse=True)
+    assert (sum(counts), counts[-1] > 0, counts[0] <= 3) == (120, True, True)
+
+
+def test_without_restarts_a_death_is_an_error(tmp_path):
+    with (
+        D.MultiProcessRunner(Mortal(tmp_path / "died", 20), 8, 1, start_method="fork") as df,
+        pytest.raises(WorkerDied),
+    ):
+        list(df)

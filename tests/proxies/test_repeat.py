@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from itertools import islice
+import queue
+from itertools import chain, islice
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from dataflow import (
     BatchData,
     CacheData,
     DataFromList,
+    DataFromQueue,
     FixedSizeData,
     MapData,
     RepeatedData,
@@ -33,16 +35,17 @@ def values(rows):
     return [dp[0] for dp in rows]
 
 
-class Interrupted:
-    """A function that is interrupted once, as by Ctrl-C."""
+class Fails:
+    """A function that fails once, or is interrupted, as by Ctrl-C."""
 
-    def __init__(self, at):
+    def __init__(self, at, error):
         self.at = at
+        self.error = error
 
     def __call__(self, dp):
         if dp[0] == self.at:
             self.at = None
-            raise KeyboardInterrupt
+            raise self.error
         return dp
 
 
@@ -210,12 +213,25 @@ class TestFixedSizeData:
         df = FixedSizeData(one_to_five(), 3, keep_state=False)
         assert values(x for pair in zip(df, df, strict=True) for x in pair) == [1, 1, 2, 2, 3, 3]
 
-    def test_after_an_interrupt_it_is_not_silently_empty(self):
-        df = FixedSizeData(MapData(one_to_five(), Interrupted(4)), 3)
-        values(df)
-        with pytest.raises(KeyboardInterrupt):
-            list(df)
-        assert len(list(df)) == 3
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, LookupError])
+    @pytest.mark.parametrize("at", [1, 3, 4, 5])
+    def test_after_an_error_it_goes_on_behind_the_last_datapoint_received(self, at, error):
+        df = FixedSizeData(MapData(one_to_five(), Fails(at, error)), 3)
+        got = []
+        with pytest.raises(error):
+            got.extend(chain(df, df))
+        assert got == ONE_TO_FIVE[: at - 1]
+        assert values([*got, *df]) == [1, 2, 3, 4, 5, 1, 2][: at + 2]
+
+    def test_after_an_error_a_flow_that_cannot_go_back_just_goes_on(self):
+        arrived = queue.SimpleQueue()
+        for i in range(1, 6):
+            arrived.put([i])
+        df = FixedSizeData(MapData(DataFromQueue(arrived), Fails(3, LookupError)), 3)
+        got = []
+        with pytest.raises(LookupError):
+            got.extend(df)
+        assert values(islice(df, 2)) == [4, 5]
 
     @pytest.mark.parametrize(
         ("size", "error"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import os
 import pickle
@@ -16,7 +17,7 @@ import pytest
 from dataflow import DataFromList, LMDBData, LMDBDataDecoder, LMDBSerializer, MapData, dumps, loads
 from dataflow.errors import CorruptDataError, MissingKeyError, MissingPackageError, UsageError
 from dataflow.sources import lmdb_keys
-from dataflow.testing import check_dataflow
+from dataflow.testing import check_dataflow, same
 from dataflow.utils import open_lmdb
 
 PAIRS = [[b"%08d" % number, b"value %d" % number] for number in range(7)]
@@ -529,3 +530,99 @@ def test_a_pickled_flow_carries_no_open_file(foreign):
         [sys.executable, "-c", program], input=pickle.dumps(df) + pickle.dumps(PAIRS), capture_output=True
     )
     assert done.stdout == b"True\n"
+
+
+# --- what tensorpack 0.11 wrote ---
+
+OF_TENSORPACK = [
+    [np.arange(6, dtype="u1").reshape(2, 3), 7, "cat", b"\x00\xff", 2.5, None, True, np.float32(0.5), [1, "x"]],
+    [np.array([1.5, -2.0], ">f4"), -1, "", b"", -0.0, None, False, np.int64(2**40), {"a": {}}],
+]
+# With TENSORPACK_SERIALIZE=msgpack, on numpy 2.1 and msgpack-numpy 0.4.8.
+MSGPACK = [
+    [
+        b"00000000",
+        b"\x99\x85\xc4\x02nd\xc3\xc4\x04type\xa3|u1\xc4\x04kind\xc4\x00\xc4\x05shape\x92\x02\x03\xc4\x04data\xc4\x06"
+        b"\x00\x01\x02\x03\x04\x05\x07\xa3cat\xc4\x02\x00\xff\xcb@\x04\x00\x00\x00\x00\x00\x00\xc0\xc3"
+        b"\x83\xc4\x02nd\xc2\xc4\x04type\xa3<f4\xc4\x04data\xc4\x04\x00\x00\x00?\x92\x01\xa1x",
+    ],
+    [
+        b"00000001",
+        b"\x99\x85\xc4\x02nd\xc3\xc4\x04type\xa3>f4\xc4\x04kind\xc4\x00\xc4\x05shape\x91\x02\xc4\x04data\xc4\x08"
+        b"?\xc0\x00\x00\xc0\x00\x00\x00\xff\xa0\xc4\x00\xcb\x80\x00\x00\x00\x00\x00\x00\x00\xc0\xc2"
+        b"\x83\xc4\x02nd\xc2\xc4\x04type\xa3<i8\xc4\x04data\xc4\x08\x00\x00\x00\x00\x00\x01\x00\x00\x81\xa1a\x80",
+    ],
+    [b"__keys__", b"\x92\xc4\x0800000000\xc4\x0800000001"],
+]
+# With its default, pickle, on numpy 2.1; in base64.
+PICKLED = [
+    [
+        b"00000000",
+        base64.b64decode(
+            "gAWV9wAAAAAAAABdlCiME251bXB5Ll9jb3JlLm51bWVyaWOUjAtfZnJvbWJ1ZmZlcpSTlCiWBgAAAAAAAAAAAQIDBAWUjAVudW1w"
+            "eZSMBWR0eXBllJOUjAJ1MZSJiIeUUpQoSwOMAXyUTk5OSv////9K/////0sAdJRiSwJLA4aUjAFDlHSUUpRLB4wDY2F0lEMCAP+U"
+            "R0AEAAAAAAAAToiMFm51bXB5Ll9jb3JlLm11bHRpYXJyYXmUjAZzY2FsYXKUk5RoB4wCZjSUiYiHlFKUKEsDjAE8lE5OTkr/////"
+            "Sv////9LAHSUYkMEAAAAP5SGlFKUXZQoSwGMAXiUZWUu"
+        ),
+    ],
+    [
+        b"00000001",
+        base64.b64decode(
+            "gAWV+AAAAAAAAABdlCiME251bXB5Ll9jb3JlLm51bWVyaWOUjAtfZnJvbWJ1ZmZlcpSTlCiWCAAAAAAAAAA/wAAAwAAAAJSMBW51"
+            "bXB5lIwFZHR5cGWUk5SMAmY0lImIh5RSlChLA4wBPpROTk5K/////0r/////SwB0lGJLAoWUjAFDlHSUUpRK/////4wAlEMAlEeA"
+            "AAAAAAAAAE6JjBZudW1weS5fY29yZS5tdWx0aWFycmF5lIwGc2NhbGFylJOUaAeMAmk4lImIh5RSlChLA4wBPJROTk5K/////0r/"
+            "////SwB0lGJDCAAAAAAAAQAAlIaUUpR9lIwBYZR9lHNlLg=="
+        ),
+    ],
+    [
+        b"__keys__",
+        base64.b64decode("gAWVGwAAAAAAAABdlChDCDAwMDAwMDAwlEMIMDAwMDAwMDGUZS4="),
+    ],
+]
+# An array as numpy 1 pickled it, and Python 2: [array([5, 6], "u1")].
+OLD_PICKLE = (
+    b"\x80\x02]q\x00cnumpy.core.multiarray\n_reconstruct\nq\x01cnumpy\nndarray\nq\x02K\x00\x85q\x03c_codecs\nencode\n"
+    b"q\x04X\x01\x00\x00\x00bq\x05X\x06\x00\x00\x00latin1q\x06\x86q\x07Rq\x08\x87q\tRq\n(K\x01K\x02\x85q\x0bcnumpy\n"
+    b"dtype\nq\x0cX\x02\x00\x00\x00u1q\rK\x00K\x01\x87q\x0eRq\x0f(K\x03X\x01\x00\x00\x00|q\x10NNNJ\xff\xff\xff\xff"
+    b"J\xff\xff\xff\xffK\x00tq\x11b\x89h\x04X\x02\x00\x00\x00\x05\x06q\x12h\x06\x86q\x13Rq\x14tq\x15ba."
+)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(("pairs", "allow_pickle"), [(MSGPACK, False), (PICKLED, True)], ids=["msgpack", "pickle"])
+def test_what_tensorpack_wrote_is_read(tmp_path, pairs, allow_pickle, shuffle):
+    path = write(tmp_path / "x.lmdb", pairs)
+    df = LMDBSerializer.load(path, shuffle, allow_pickle=allow_pickle)
+    assert len(df) == 2
+    assert same(sorted(df, key=lambda dp: -dp[1]), OF_TENSORPACK)
+
+
+def test_arrays_that_numpy_1_pickled_are_read(tmp_path):
+    path = write(tmp_path / "x.lmdb", [[b"00000000", OLD_PICKLE]])
+    assert same(list(LMDBSerializer.load(path, allow_pickle=True)), [[np.array([5, 6], "u1")]])
+
+
+def test_what_is_written_for_tensorpack_is_what_it_writes(tmp_path):
+    for serializer, pairs in (("msgpack-numpy", MSGPACK), ("pickle", PICKLED)):
+        path = str(tmp_path / serializer)
+        LMDBSerializer.save(DataFromList(OF_TENSORPACK, shuffle=False), path, serializer=serializer)
+        if serializer == "pickle":  # whose bytes depend on the versions of Python and numpy
+            rows = [pickle.loads(value) for _, value in LMDBData(path, shuffle=False)]
+            assert same(rows, OF_TENSORPACK)
+            pairs = pairs[-1:]
+        env = lmdb.open(path, subdir=False, readonly=True, lock=False)
+        with env.begin() as txn:
+            assert [txn.get(key) for key, _ in pairs] == [value for _, value in pairs]
+        env.close()
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_trap_in_the_list_of_keys_stays_shut_whatever_is_asked_of_the_flow(tmp_path, shuffle):
+    trap = write(tmp_path / "trap.lmdb", [*PICKLED[:2], [b"__keys__", pickle.dumps([b"00000000", Trap()])]])
+    for df in (LMDBData(trap, shuffle), LMDBSerializer.load(trap, shuffle)):
+        df.reset_state()
+        assert len(df) == 2
+        assert "trap.lmdb" in repr(df)
+    assert sorted(LMDBData(trap, shuffle)) == PICKLED[:2]
+    with pytest.raises(UsageError, match=r"this is a pickle, .*pass allow_pickle=True"):
+        next(iter(LMDBSerializer.load(trap, shuffle)))

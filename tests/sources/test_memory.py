@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import pickle
+import weakref
 from collections import UserList
 
 import numpy as np
 import pytest
 
-from dataflow import DataFromList, FixedSizeData, MapData, RepeatedData
+from dataflow import DataFromList, FixedSizeData, MapData, MultiProcessRunner, RepeatedData
 from dataflow.testing import check_dataflow
 
 
@@ -141,6 +143,89 @@ def test_kept_passes_go_through_the_list():
     assert [list(df), list(df), list(df)] == [[[1], [2]], [[3], [1]], [[2], [3]]]
 
 
+SHARED = [
+    pytest.param([{"path": f"{i}.jpg", "label": i} for i in range(20)], id="one layout"),
+    pytest.param([[i] * i for i in range(20)], id="several layouts"),
+    pytest.param([[np.full(3, i), i] for i in range(20)], id="arrays"),
+    pytest.param([], id="empty"),
+    pytest.param(UserList(range(20)), id="sequence"),
+]
+
+
+@pytest.mark.parametrize("lst", SHARED)
+@pytest.mark.parametrize("shuffle", [False, True], ids=["in order", "shuffled"])
+def test_a_shared_list_is_a_flow_like_any(lst, shuffle):
+    check_dataflow(lambda: DataFromList(lst, shuffle, shared=True), new_process=False)
+
+
+@pytest.mark.slow
+def test_the_position_in_a_shared_list_loads_in_a_new_process():
+    check_dataflow(lambda: DataFromList([[i, "x"] for i in range(10)], shared=True))
+
+
+@pytest.mark.parametrize("shuffle", [False, True], ids=["in order", "shuffled"])
+def test_a_shared_list_yields_what_the_list_does_and_in_its_order(shuffle):
+    lst = [{"path": f"{i}.jpg", "label": i} for i in range(5000)]
+    shared, plain = DataFromList(lst, shuffle, shared=True, seed=3), DataFromList(lst, shuffle, seed=3)
+    assert [list(shared), list(shared)] == [list(plain), list(plain)]
+    assert len(shared) == len(plain) == 5000
+
+
+def test_a_state_loads_into_a_shared_list_and_into_the_list():
+    lst = [[i] for i in range(5000)]
+    shared, plain = DataFromList(lst, shared=True, seed=3), DataFromList(lst, seed=3)
+    it = iter(shared)
+    for _ in range(2000):
+        next(it)
+    state = shared.state_dict()
+    assert state["at"] == {"pass": [0], "index": 2000}
+    plain.load_state_dict(state)
+    assert list(plain) == list(it)
+
+
+def test_a_datapoint_of_a_shared_list_belongs_to_its_consumer_all_through():
+    df = DataFromList([{"boxes": [[1, 2]], "image": np.zeros(2)}] * 3, shuffle=False, shared=True)
+    for dp in df:
+        assert (dp["boxes"], dp["image"].tolist()) == ([[1, 2]], [0, 0])
+        dp["boxes"][0].clear()
+        dp["image"][:] = 1
+
+
+def test_a_shared_list_is_not_kept():
+    class Record(dict):
+        pass
+
+    lst = [Record(x=1)]
+    record = weakref.ref(lst[0])
+    df = DataFromList(lst, shared=True)
+    lst.append(Record(x=2))
+    del lst
+    assert record() is None
+    assert list(df) == [{"x": 1}]
+
+
+def test_a_shared_list_travels_by_pickle():
+    df = pickle.loads(pickle.dumps(DataFromList([[i, f"{i}"] for i in range(50)], shared=True, seed=3)))
+    assert sorted(df) == [[i, f"{i}"] for i in range(50)]
+
+
+@pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_workers_yield_a_shared_list(start_method):
+    lst = [{"path": f"{i}.jpg", "image": np.full(3, i)} for i in range(50)]
+    with MultiProcessRunner(DataFromList(lst, shared=True), 10, 1, start_method=start_method) as df:
+        rows = sorted(df, key=lambda dp: int(dp["path"][:-4]))
+    assert [(dp["path"], dp["image"].tolist()) for dp in rows] == [(f"{i}.jpg", [i] * 3) for i in range(50)]
+
+
+def test_a_shared_list_is_shown_in_one_line():
+    assert repr(DataFromList([[1], [2]], shared=True)) == "DataFromList(lst=packed list of 2, shared=True)"
+
+
+def test_what_cannot_be_packed_is_named():
+    with pytest.raises(TypeError, match=r"lst\[1\]\['x'\] is a generator and cannot be sent to another process"):
+        DataFromList([{"x": 1}, {"x": (i for i in [])}], shared=True)
+
+
 @pytest.mark.parametrize("lst", [{1: [1]}, "text", b"text", 5, None, iter([[1]]), {1}], ids=repr)
 def test_what_has_no_index_is_refused(lst):
     with pytest.raises(TypeError, match=r"lst must be a list of datapoints, got .*; for others, DataFromIterable"):
@@ -150,6 +235,11 @@ def test_what_has_no_index_is_refused(lst):
 def test_shuffle_must_be_a_flag():
     with pytest.raises(TypeError, match=r"shuffle must be True or False, got 1 \(int\)"):
         DataFromList([], shuffle=1)
+
+
+def test_shared_must_be_a_flag():
+    with pytest.raises(TypeError, match=r"shared must be True or False, got 'yes'"):
+        DataFromList([], shared="yes")
 
 
 def test_the_seed_must_be_a_number():

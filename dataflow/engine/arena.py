@@ -1,0 +1,203 @@
+"""Shared memory for large arrays: one file without a name a pool, a part of it for each worker.
+
+    worker i                                                             consumer
+    Blocks: take, write --- offset and sizes, in a frame --------------> Leases: views on the block
+            reuse       <-- offset, once nobody has an array of it any more --+
+
+The life of one block:
+
+1.  The worker takes one from its part of the file: the one that came back last, which is still in the cache of the
+    processor, or else a new one (blocks.py). If there is none, the bytes go through the channel as they always can.
+2.  It writes the arrays there, or has stacked a batch there in the first place, and sends where they lie.
+3.  The consumer cuts its arrays from one plain ndarray over the block. They are its own, to write to and to keep: all
+    that is derived from them, by slicing, reshaping or `torch.from_numpy`, keeps that ndarray alive.
+4.  When it goes, its weak reference notes the offset. The next time the consumer sends or waits, the worker is told.
+
+The first touch of a page costs as much as copying it forty times, so few blocks that are used again are all there is
+to speed. The file is as long as it may become, which costs nothing before it is touched; pages of blocks that are not
+needed any more go back to the kernel. Nothing of it has a name, so nothing can be left behind, and a small /dev/shm is
+no limit. Where the kernel offers no such file, or not so much address space, there is no arena.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import mmap
+import os
+import pickle
+import struct
+import weakref
+from collections import deque
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .descriptors import Descriptor, memory_file
+from .frames import Frame
+
+# The length of the file: memory that arrays which the consumer keeps may take before their bytes use the channel.
+BYTES = 8 << 30
+# Blocks begin and end at multiples of this many bytes, so that each has pages of its own.
+GRAIN = 1 << 16
+MADV_REMOVE = 9
+
+TABLE = struct.Struct("<QI")  # bytes of all arrays, how many there are
+PLACE = struct.Struct("<QQQ")  # of an array: its block, where it starts in the file, its bytes
+OFFSET = struct.Struct("<Q")
+
+
+class Arena:
+    """The file, mapped into this process.
+
+    Args:
+        descriptor: of the file.
+        workers: how many parts it has.
+    """
+
+    def __init__(self, descriptor: Descriptor, workers: int) -> None:
+        self.descriptor = descriptor
+        self._workers = workers
+        self.memory: Any = _mapped(descriptor.fileno(), BYTES)
+
+    @classmethod
+    def make(cls, workers: int) -> Arena | None:
+        """Return a new one; None if this machine does not give it."""
+        if not hasattr(os, "memfd_create"):
+            return None
+        descriptor = memory_file("dataflow-arena")
+        try:
+            os.ftruncate(descriptor.fileno(), BYTES)
+            return cls(descriptor, workers)
+        except OSError:  # a limit of the address space, or of the size of files
+            descriptor.close()
+            return None
+
+    @property
+    def share(self) -> int:
+        """The bytes of the part of each worker; worker 0 has the first of them."""
+        return BYTES // self._workers // GRAIN * GRAIN
+
+
+class Leases:
+    """The blocks that the arrays of a consumer lie in."""
+
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self._alive: dict[int, tuple[weakref.ref[Any], int]] = {}  # by offset, with the bytes that are in use
+        self._dropped: deque[int] = deque()
+        self._retired: set[int] = set()
+        _all.add(self)
+
+    def open(self, data: Any) -> Any:
+        """Return the message that ``Blocks.share`` has put into a frame."""
+        _, count = TABLE.unpack_from(data)
+        behind = TABLE.size + count * PLACE.size
+        places = [*PLACE.iter_unpack(data[TABLE.size : behind])]
+        ends: dict[int, int] = {}
+        for block, start, size in places:
+            ends[block] = max(ends.get(block, 0), start + size)
+        owners = {block: self._lease(block, end - block) for block, end in ends.items()}
+        arrays = [owners[block][start - block : start - block + size] for block, start, size in places]
+        return pickle.loads(data[behind:], buffers=arrays)
+
+    def _lease(self, block: int, size: int) -> Any:
+        # Plain: a subclass or a memoryview would go before the views of it.
+        owner = np.frombuffer(self.arena.memory, np.uint8, size, block)
+        # It refers to nothing but the queue: it may be called by any thread, at any time, also in a forked child.
+        self._alive[block] = weakref.ref(owner, partial(_note, self._dropped, block, os.getpid())), size
+        return owner
+
+    def returned(self) -> dict[int, bytes]:
+        """Return the blocks that have come back since this was asked last, packed, by worker."""
+        offsets: dict[int, bytes] = {}
+        while self._dropped:
+            block = self._dropped.popleft()
+            del self._alive[block]
+            if block not in self._retired:
+                worker = block // self.arena.share
+                offsets[worker] = offsets.get(worker, b"") + OFFSET.pack(block)
+        return offsets
+
+    @property
+    def waiting(self) -> bool:
+        """True if blocks have come back."""
+        return bool(self._dropped)
+
+    def part(self, worker: int) -> tuple[int, int]:
+        """Return where a new worker may take blocks, from and to: behind those that its predecessor has lent."""
+        start, stop = worker * self.arena.share, (worker + 1) * self.arena.share
+        lent = [block + size for block, (_, size) in self._alive.items() if start <= block < stop]
+        return -(-max(lent, default=start) // GRAIN) * GRAIN, stop
+
+    def retire(self) -> None:
+        """Use no block again whose arrays a child sees that is about to be forked."""
+        self._retired.update(self._alive)
+
+    def close(self) -> None:
+        """Give all pages back but those of arrays that are still there; these stay valid."""
+        self.returned()
+        kept = sorted((block, size) for block, (_, size) in self._alive.items())
+        start = 0
+        for block, size in [*kept, (BYTES, 0)]:
+            discard(self.arena.memory, start, block - start)
+            start = block + -(-size // GRAIN) * GRAIN
+
+
+def _mapped(fd: int, size: int) -> Any:
+    """Map a file for as long as anything refers to what is returned.
+
+    Not by ``mmap.mmap``, which keeps a descriptor as long as somebody has an array.
+    """
+    address = _libc().mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd, 0)
+    if address == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    memory = (ctypes.c_char * size).from_address(address)
+    weakref.finalize(memory, _libc().munmap, address, size).atexit = False  # arrays may be there to the very end
+    return memory
+
+
+def discard(memory: Any, start: int, size: int) -> None:
+    """Give pages back to the kernel; they read as zeros from then on."""
+    if size:  # where it fails, they stay until the file goes
+        _libc().madvise(ctypes.addressof(memory) + start, size, MADV_REMOVE)
+
+
+@functools.cache
+def _libc() -> Any:
+    libc = ctypes.CDLL(None, use_errno=True)
+    size, number, pointer = ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p
+    libc.mmap.restype, libc.mmap.argtypes = pointer, [pointer, size, number, number, number, ctypes.c_int64]
+    libc.munmap.argtypes = [pointer, size]
+    libc.madvise.argtypes = [pointer, size, number]
+    return libc
+
+
+def _note(dropped: deque[int], block: int, pid: int, _: Any) -> None:
+    if os.getpid() == pid:
+        dropped.append(block)
+
+
+_all: weakref.WeakSet[Leases] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for leases in list(_all):
+        leases.retire()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork)
+
+
+def head(places: list[tuple[int, int, int]]) -> bytes:
+    """Return what stands before the pickle of a message whose arrays lie at ``places``."""
+    total = sum(size for _, _, size in places)
+    return TABLE.pack(total, len(places)) + b"".join(PLACE.pack(*place) for place in places)
+
+
+def bytes_of(frame: Frame) -> int:
+    """Return the bytes of the arrays of a frame that lie in blocks."""
+    total: int = TABLE.unpack_from(frame.data)[0]
+    return total

@@ -1,0 +1,64 @@
+"""Look at tar files: what they are, and which of their datapoints are damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..errors import CorruptDataError
+from ..sources.tar_file import WHOLE, Component, Index, datapoints, maker
+from ..utils.open_file import is_url, open_binary, size_of
+from ..utils.shards import shard_paths
+from ..utils.tar_headers import TarReader
+
+Run = list[tuple[Component, bytearray]]
+
+
+def inspect(path: Any) -> dict[str, Any]:
+    """Tell what tar files are; see ``TarSerializer.inspect``."""
+    shards = shard_paths(path)
+    reader = TarReader(open_binary(shards[0]), size_of(shards[0]))
+    try:
+        _, first = next(datapoints(reader, _components), (0, []))
+    except CorruptDataError as error:
+        raise CorruptDataError(f"{shards[0]!r}, record 0: {error}") from error
+    extensions = [component.extension for component in first]
+    checked = [component.member.crc is not None or component.extension == WHOLE for component in first]
+    return {
+        "format": "tar",
+        "codec": None if not first else "dataflow" if extensions == [WHOLE] else "by extension",
+        "datapoints": None if any(map(is_url, shards)) else Index(shards).first[-1],
+        "bytes": sum(map(size_of, shards)),
+        "checksums": "every record" if all(checked) else "none",
+        "files": len(shards),
+        "extensions": extensions,
+    }
+
+
+def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | None) -> Iterator[tuple[int, str]]:
+    """Read every datapoint of tar files, and yield those that are damaged; see ``TarSerializer.damages``."""
+    make = maker(decode=True, allow_pickle=allow_pickle, verify=True)
+
+    def fault_of(run: Run) -> str | None:
+        try:
+            make(run)
+        except Exception as error:  # a damaged pickle raises anything, and what is behind it is to be read too
+            return str(error)
+        return None
+
+    number = 0
+    for shard in shard_paths(path):
+        try:
+            for _, fault in datapoints(TarReader(open_binary(shard), size_of(shard)), fault_of):
+                if fault is not None:
+                    yield number, f"{shard!r}: {fault}"
+                number += 1
+                if on_record is not None:
+                    on_record()
+        except CorruptDataError as error:
+            yield number, f"{shard!r}: {error}; what may follow in this file cannot be found"
+            number += 1
+
+
+def _components(run: Run) -> list[Component]:
+    return [component for component, _ in run]

@@ -1,0 +1,245 @@
+"""Read tar files in WebDataset's naming: along the files, also at URLs, or by the numbers of the datapoints.
+
+::
+
+    train/0001.jpg  train/0001.cls  train/0002.jpg  ...      members KEY.EXTENSION
+    -------- one datapoint -------  --- the next ---         {"__key__": "train/0001", "jpg": b"...", "cls": 7}
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from ..codec import checksum
+from ..codec.members import decode_member
+from ..errors import CorruptDataError, UnknownLength, UsageError
+from ..passes import Place, Run, Walk
+from ..utils import check
+from ..utils.open_file import is_url, open_binary, size_of
+from ..utils.shards import shard_paths
+from ..utils.tar_headers import Member, TarReader
+from .indexed import IndexedData
+
+VERIFY = ("off", "always")
+# Files that a shuffled pass keeps open.
+_MOST_OPEN = 64
+
+# The key of a datapoint, in the dict that it is.
+KEY = "__key__"
+# The extension of a member that is a datapoint of its own, of any kind.
+WHOLE = "df"
+# Members that describe the archive; webdataset passes over them, too.
+_ABOUT = re.compile(r"__[^/]*__($|/)")
+
+
+class TarData(IndexedData):
+    """Read the datapoints of tar files; ``TarSerializer.load`` makes these and explains them."""
+
+    def __init__(
+        self, path: Any, shuffle: bool | str = False, *, verify: str = "always", decode: bool = True,
+        allow_pickle: bool = False, seed: int | None = None,
+    ) -> None:  # fmt: skip
+        check.one_of(VERIFY, verify=verify)
+        check.flag(decode=decode, allow_pickle=allow_pickle)
+        if shuffle not in (True, False, "shards"):
+            raise ValueError(f"shuffle must be True, False or 'shards', got {check.seen(shuffle)}")
+        self.path = path
+        self._shards = shard_paths(path)
+        for shard in self._shards:
+            if is_url(shard) and shuffle is True:
+                raise UsageError(
+                    f"{shard!r} is read along the file only: copy it to this machine, or shuffle the order of the "
+                    "files with shuffle='shards', and what comes from them with ShuffleData(ds, buffer_size)"
+                )
+            if not is_url(shard) and not os.path.exists(shard):
+                raise FileNotFoundError(errno.ENOENT, "no such tar file", shard)
+        super().__init__(self._shards[0], shuffle is True, seed)
+        self._shuffle: Any = shuffle
+        self.verify, self.decode, self.allow_pickle = verify, decode, allow_pickle
+
+    def __len__(self) -> int:
+        if any(map(is_url, self._shards)):
+            raise UnknownLength(f"how many datapoints {self._shards[0]!r} holds is known to who has read it")
+        return super().__len__()
+
+    def _identity(self) -> Any:
+        return [(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, self._shards)]
+
+    def _open(self) -> Index:
+        return Index(self._shards)
+
+    def _size(self) -> int:
+        index: Index = self._opened()
+        return index.first[-1]
+
+    def _rows(self, numbers: Iterator[int]) -> Iterator[Any]:
+        index, make = self._opened(), self._maker()
+        opened = lru_cache(_MOST_OPEN)(open_binary)  # files of this pass alone, so that passes may overlap
+
+        def read(number: int) -> Any:
+            shard = index.shard_of(number)
+            bounds, record = index.bounds[shard], number - index.first[shard]
+            reader = TarReader(opened(self._shards[shard]), bounds[-1], bounds[record], bounds[record + 1])
+            return next(datapoints(reader, make))[1]
+
+        return map(read, numbers)
+
+    def _damaged(self, number: int, why: object) -> CorruptDataError:
+        index: Index = self._opened()
+        shard = index.shard_of(number)
+        record = number - index.first[shard]
+        start = index.bounds[shard][record]
+        return CorruptDataError(f"{self._shards[shard]!r}, record {record} at byte {start}: {why}")
+
+    def _walk(self, at: Place, run: Run) -> Walk:
+        if self._shuffle is True:
+            return super()._walk(at, run)
+        path, order = at["pass"], list(range(len(self._shards)))
+        if self._shuffle:
+            order = run.generator(self, path)(0).permutation(order).tolist()
+        cursor = _Cursor(at.get("shard", 0), at.get("record", 0), at.get("offset", 0))
+        rows = self._along([self._shards[number] for number in order], cursor)
+        return rows, lambda: {
+            "pass": path, "shard": cursor.shard, "record": cursor.record, "offset": cursor.offset,
+        }  # fmt: skip
+
+    def _along(self, shards: list[str], cursor: _Cursor) -> Iterator[Any]:
+        """Yield the datapoints of one shard after another, and keep ``cursor`` behind the one yielded last."""
+        maker = self._maker()
+        while cursor.shard < len(shards):
+            shard = shards[cursor.shard]
+            size = size_of(shard)
+            if cursor.offset > size:
+                raise UsageError(f"{shard!r} has been replaced by a smaller file since this state was taken")
+            try:
+                for cursor.offset, dp in datapoints(TarReader(open_binary(shard), size, cursor.offset), maker):
+                    cursor.record += 1
+                    yield dp
+            except CorruptDataError as error:
+                raise CorruptDataError(f"{shard!r}, record {cursor.record}: {error}") from error
+            except Exception as error:
+                error.add_note(f"in {shard!r}, record {cursor.record}")
+                raise
+            cursor.shard, cursor.record, cursor.offset = cursor.shard + 1, 0, 0
+
+    def _maker(self) -> Make:
+        return maker(self.decode, self.allow_pickle, self.verify != "off")
+
+
+class _Cursor:
+    """Where a pass along the files is: behind so many datapoints of a shard."""
+
+    def __init__(self, shard: int, record: int, offset: int) -> None:
+        self.shard, self.record, self.offset = shard, record, offset
+
+
+class Component(NamedTuple):
+    """A member that is part of a datapoint."""
+
+    key: str
+    extension: str
+    member: Member
+
+
+Make = Callable[[list[tuple[Component, bytearray]]], Any]
+
+
+def datapoints(reader: TarReader, make: Make) -> Iterator[tuple[int, Any]]:
+    """Yield, for each datapoint, where the next one begins, and what ``make`` makes of its components."""
+    component = component_of(reader)
+    while component is not None:
+        key, run, failure = component.key, [], None
+        while component is not None and component.key == key:
+            run.append((component, reader.read(component.member)))
+            try:
+                component = component_of(reader)
+            except CorruptDataError as error:  # which is behind this datapoint
+                component, failure = None, error
+        yield reader.offset if component is None else component.member.start, make(run)
+        if failure is not None:
+            raise failure
+
+
+def component_of(reader: TarReader) -> Component | None:
+    """Return what comes next and has a key, or None at the end.
+
+    Raises:
+        CorruptDataError: if a name leads out of the archive, beside what ``reader`` raises.
+    """
+    while (member := reader.member()) is not None:
+        name = member.name
+        behind = name.rfind("/") + 1
+        base, dot, extension = name[behind:].partition(".")
+        if name.startswith("/") or ".." in name.split("/") or "\\" in name:
+            raise CorruptDataError(f"the name {name[:80]!r} at byte {member.start} leads out of the archive")
+        if base and dot and not (name.startswith("__") and _ABOUT.match(name)):
+            return Component(name[:behind] + base, extension.lower(), member)
+    return None
+
+
+def maker(decode: bool, allow_pickle: bool, verify: bool) -> Make:
+    """Return what makes a datapoint of its components."""
+
+    def value(component: Component, data: bytearray) -> Any:
+        member = component.member
+        try:
+            if verify and member.crc is not None and checksum(data) != member.crc:
+                raise CorruptDataError("damaged: its bytes and their checksum do not agree. Copy the file again")
+            return decode_member(component.extension, data, allow_pickle, verify) if decode else bytes(data)
+        except CorruptDataError as error:
+            raise CorruptDataError(f"the member {member.name!r} at byte {member.start}: {error}") from error
+
+    def make(run: list[tuple[Component, bytearray]]) -> Any:
+        first, data = run[0]
+        if decode and len(run) == 1 and first.extension == WHOLE:
+            return value(first, data)
+        dp = {} if decode and first.member.unnamed else {KEY: first.key}
+        for component, data in run:
+            if component.extension in dp:
+                name, start = component.member.name, component.member.start
+                raise CorruptDataError(f"the member {name!r} at byte {start}: there is one of that name before it")
+            dp[component.extension] = value(component, data)
+        return dp
+
+    return make
+
+
+class Index:
+    """Where the datapoints of tar files begin; their headers are read once for it.
+
+    Attributes:
+        first: the number of the first datapoint of each file and, at the end, of all.
+        bounds: for each file where its datapoints begin and, at the end, where the last one ends.
+    """
+
+    def __init__(self, shards: list[str]) -> None:
+        self.first, self.bounds = [0], [_bounds(shard) for shard in shards]
+        for bounds in self.bounds:
+            self.first.append(self.first[-1] + len(bounds) - 1)
+
+    def shard_of(self, number: int) -> int:
+        """Return the number of the file that holds a datapoint."""
+        return bisect_right(self.first, number) - 1
+
+
+def _bounds(shard: str) -> array[int]:
+    """Return where the datapoints of a file begin, and where the last one ends."""
+    bounds, key = array("q"), None
+    with open(shard, "rb", buffering=0) as file:  # a buffer would read eight times as much
+        reader = TarReader(cast(BinaryIO, file), size_of(shard))
+        try:
+            while (component := component_of(reader)) is not None:
+                if component.key != key:
+                    bounds.append(component.member.start)
+                    key = component.key
+        except CorruptDataError as error:
+            raise CorruptDataError(f"{shard!r}, record {len(bounds)}: {error}") from error
+    bounds.append(reader.offset)
+    return bounds

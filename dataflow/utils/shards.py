@@ -1,0 +1,104 @@
+"""Names of data that is spread over several files: lists, braces, and a number in the name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+from .open_file import checked_path, is_url, refuse_existing
+
+_NUMBER = re.compile(r"%0?(\d{0,2})d")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
+# More names than this are a slip of the pen.
+_MOST = 1_000_000
+
+
+def shard_paths(path: Any) -> list[str]:
+    """Return the files that ``path`` stands for, in their order.
+
+    >>> shard_paths("x-{08..10}.tar"), shard_paths(["{a,b}.tar", "c.tar"])
+    (['x-08.tar', 'x-09.tar', 'x-10.tar'], ['a.tar', 'b.tar', 'c.tar'])
+
+    Args:
+        path: a path or URL; braces in it stand for several, and a number such as ``%06d`` for all that there are; or a
+            list of these.
+
+    Raises:
+        TypeError: if it is no path.
+        ValueError: if the list is empty, or the braces stand for too many.
+        FileNotFoundError: if there is none with a number, or one is missing between others.
+    """
+    if isinstance(path, list | tuple):
+        if not path:
+            raise ValueError("path must be a path or a list of paths, got an empty list")
+        return [name for part in path for name in shard_paths(part)]
+    name = checked_path(path=path)
+    if not has_number(name):
+        return list(_expanded(name))
+    found = numbered(name)
+    if not found or found[-1] != len(found) - 1:
+        missing = next(number for number in count() if number not in found)
+        raise FileNotFoundError(errno.ENOENT, "no such file", name % missing)
+    return [name % number for number in found]
+
+
+def has_number(path: str) -> bool:
+    """Say whether there is one number, such as ``%06d``, in the name of a file, and no other ``%``.
+
+    >>> has_number("x-%06d.tar"), has_number("x.tar")
+    (True, False)
+    """
+    return len(_NUMBER.findall(path)) == 1 and path.count("%") == 1
+
+
+def numbered(pattern: str) -> list[int]:
+    """Return the numbers of the files that there are; at a URL, up to the first that is missing."""
+    if is_url(pattern):
+        return list(_reachable(pattern))
+    folder, name = os.path.split(pattern)
+    if "%" in folder:
+        raise ValueError(f"the number stands in the name of the file, not in that of a folder: {pattern!r}")
+    before, behind = _NUMBER.split(name)[::2]
+    found = []
+    for entry in os.scandir(folder or os.curdir):
+        digits = entry.name[len(before) : len(entry.name) - len(behind)]
+        if digits.isdecimal() and digits.isascii() and name % int(digits) == entry.name:
+            found.append(int(digits))
+    return sorted(found)
+
+
+def _reachable(pattern: str) -> Iterator[int]:
+    for number in count():
+        try:
+            refuse_existing(pattern % number)
+        except FileExistsError:
+            yield number
+        else:
+            return
+
+
+def _expanded(name: str) -> Iterator[str]:
+    """Yield ``name`` with each of what its first braces stand for, and so on."""
+    braces = _BRACES.search(name)
+    if braces is None:
+        yield name
+        return
+    span = _RANGE.fullmatch(braces[1])
+    if span is not None:
+        first, last = int(span[1]), int(span[2])
+        if not 0 <= last - first < _MOST:
+            raise ValueError(
+                f"{braces[0]} stands for {max(0, last - first + 1):,} files in {name!r}; give 1 to {_MOST:,}"
+            )
+        parts = [f"{number:0{len(span[1])}d}" for number in range(first, last + 1)]
+    elif "," in braces[1]:
+        parts = braces[1].split(",")
+    else:
+        raise ValueError(f"{braces[0]} in {name!r} must be like {{000..099}} or {{a,b}}; or give a list of paths")
+    for part in parts:
+        yield from _expanded(name[: braces.start()] + part + name[braces.end() :])

@@ -1,0 +1,291 @@
+"""The blocks of a tar file: read without trusting them, and written.
+
+A tar file is a row of members, each a header of 512 bytes and then its bytes, filled up with zeros to the next
+multiple of 512. Two blocks of zeros end it. A header has a checksum, what follows it has none; so the writer puts the
+crc32c of a member where tar has the name of its group, which no reader needs and every tool shows::
+
+    $ tar -tvf x.tar
+    -rw-r--r-- dataflow/crc32c=1a2b3c4d    30720 1970-01-01 00:00 00000000.jpg
+
+The format is POSIX.1-2001 (pax), with the long names and large numbers of GNU tar when it is read.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import BinaryIO, NamedTuple
+from zlib import adler32
+
+from ..errors import CorruptDataError
+
+BLOCK = 512
+# An archive is as long as a multiple of this, as tar has it since there are tapes.
+RECORD = 20 * BLOCK
+# The owner of members with a checksum, and of those whose key is only the number of the datapoint.
+OWNER, UNNAMED = b"dataflow", b"dataflow-unnamed"
+_GROUP = b"crc32c=%08x"
+
+# name, mode, uid, gid, size, mtime, checksum, type, link, magic, owner, group, device (2), prefix
+_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
+_POSIX = b"ustar\x0000"
+_GNU = b"ustar  \x00"
+_ZEROS = bytes(BLOCK)
+_REGULAR = frozenset({b"0", b"\0", b"7"})
+_DIRECTORY = b"5"
+_MORE = frozenset({b"x", b"g", b"L", b"K"})
+_REFUSED = {
+    b"1": "a hard link; pack what it leads to, e.g. with tar --hard-dereference",
+    b"2": "a symbolic link; pack what it leads to, e.g. with tar --dereference",
+    b"3": "a device",
+    b"4": "a device",
+    b"6": "a named pipe",
+    b"S": "a sparse file; pack it without --sparse",
+}
+# Names and numbers of a header that goes before a member's own; more is no honest file.
+_MAX_MORE_BYTES = 1 << 20
+# Zeros that may follow the end.
+_MAX_FILL_BYTES = 1 << 24
+_MAX_OCTAL = 8**11
+_ADLER = 65521
+_PAX_RECORD = re.compile(rb"(\d{1,7}) ([^=\0]+)=", re.ASCII)
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7z": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK": "zip"}
+
+
+class Member(NamedTuple):
+    """A file in a tar file."""
+
+    name: str
+    size: int
+    start: int  # where the first of its headers begins
+    data: int  # where its bytes begin
+    crc: int | None  # of its bytes, if the writer was ours
+    unnamed: bool
+
+
+class TarReader:
+    """Go from member to member of an open tar file, without ever using a name as a path.
+
+    Only regular files are members; directories are passed over.
+
+    Args:
+        file: open for reading, in any state.
+        size: how many bytes it holds.
+        offset: where to begin, the ``start`` of a member.
+        until: where to stop, the ``start`` of another.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, offset: int = 0, until: int = -1) -> None:
+        self.offset = offset  # of the header that comes next
+        self._until = until
+        self._file, self._size = file, size
+        self._at = -1
+
+    def member(self) -> Member | None:
+        """Return the member that comes next, or None at the end.
+
+        Raises:
+            CorruptDataError: if the file is damaged, ends too early, or has a member that is no regular file.
+        """
+        start, more = self.offset, dict[bytes, bytes]()
+        if start == self._until:
+            return None
+        while (block := self._block()) != _ZEROS:
+            fields = _HEADER.unpack(block)
+            _check_sum(block, fields[6], self.offset)
+            name, size, kind = fields[0].partition(b"\0")[0], self._number(fields[4]), fields[7]
+            if fields[9] != _GNU and (prefix := fields[14].partition(b"\0")[0]):
+                name = prefix + b"/" + name
+            if kind in _MORE:
+                more |= self._more(kind, size)
+                continue
+            if more:
+                name = more.get(b"path", name)
+                size = self._number(more[b"size"], 10) if b"size" in more else size
+            data = self.offset + BLOCK
+            if kind in _REFUSED:
+                raise self._refused(f"{name[:80]!r} is {_REFUSED[kind]}")
+            if kind not in _REGULAR and kind != _DIRECTORY:
+                raise self._refused(f"{name[:80]!r} is of a kind that tar does not know ({kind!r})")
+            self.offset = data + size + -size % BLOCK
+            if self.offset > self._size:
+                raise CorruptDataError(
+                    f"the member {name[:80]!r} at byte {start} promises {size:,} bytes, and the file ends after "
+                    f"{max(0, self._size - data):,}: cut short. Copy it again"
+                )
+            if kind == _DIRECTORY or (kind == b"\0" and name.endswith(b"/")):
+                start, more = self.offset, {}
+                continue
+            owner, group = fields[10].rstrip(b"\0"), fields[11].rstrip(b"\0")
+            crc = int(group[7:], 16) if owner in (OWNER, UNNAMED) and _is_crc(group) else None
+            return Member(name.decode("utf-8", "surrogateescape"), size, start, data, crc, owner == UNNAMED)
+        if start != self.offset:
+            raise CorruptDataError(f"the header at byte {start} has no member behind it")
+        self._check_end()
+        return None
+
+    def read(self, member: Member) -> bytearray:
+        """Return the bytes of the member that ``member`` returned last, in memory of their own."""
+        data = bytearray(member.size)
+        self._seek(member.data)
+        done = self._file.readinto(data)  # type: ignore[attr-defined]  # all binary files have it
+        if done != member.size:
+            raise self._ends(member.data + (done or 0))
+        self._at += member.size
+        return data
+
+    def _seek(self, offset: int) -> None:
+        if self._at != offset:
+            self._file.seek(offset)
+            self._at = offset
+
+    def _block(self) -> bytes:
+        """Read the block at ``offset``."""
+        if 0 < self.offset - self._at < BLOCK and self._at >= 0:  # the zeros behind a member: no need to seek
+            skipped = self.offset - self._at
+            block = self._file.read(skipped + BLOCK)[skipped:]
+        else:
+            self._seek(self.offset)
+            block = self._file.read(BLOCK)
+        if len(block) != BLOCK:
+            raise self._ends(self.offset + len(block))
+        self._at = self.offset + BLOCK
+        return block
+
+    def _ends(self, offset: int) -> CorruptDataError:
+        return CorruptDataError(
+            f"the file ends at byte {offset}, without the mark that ends an archive: cut short, or its writer "
+            "never finished. Copy it again"
+        )
+
+    def _refused(self, why: str) -> CorruptDataError:
+        return CorruptDataError(f"the member at byte {self.offset} cannot be read: {why}")
+
+    def _number(self, field: bytes, base: int = 8) -> int:
+        digits = field.strip(b" \0")
+        if field[0] == 0x80 and base == 8:  # of GNU tar, for what octal digits cannot say
+            return int.from_bytes(field[1:])
+        try:
+            if digits.isdigit() and len(digits) <= 20:
+                return int(digits, base)
+        except ValueError:
+            pass  # an 8 or 9 among octal digits
+        raise self._refused(f"its size is {digits[:24]!r}, which is no number")
+
+    def _more(self, kind: bytes, size: int) -> dict[bytes, bytes]:
+        """Read a header in front of a member's own: pax records, or a long name of GNU tar."""
+        if size > _MAX_MORE_BYTES:
+            raise self._refused(f"its header has {size:,} bytes")
+        start = self.offset + BLOCK
+        self._seek(start)
+        text = self._file.read(size)
+        if len(text) != size:
+            raise self._ends(start + len(text))
+        self._at += size
+        if kind == b"L":
+            records = {b"path": text.partition(b"\0")[0]}
+        elif kind == b"K":
+            records = {}
+        else:
+            records = self._pax(text)
+            if any(key.startswith(b"GNU.sparse") for key in records):
+                raise self._refused(_REFUSED[b"S"])
+            if kind == b"g" and records.keys() & {b"path", b"size"}:
+                raise self._refused("one name or size is given for all members")
+        self.offset = start + size + -size % BLOCK
+        return records if kind != b"g" else {}
+
+    def _pax(self, text: bytes) -> dict[bytes, bytes]:
+        """Return what stands in lines like ``18 path=a/b.jpg``, each with its own length in front."""
+        records, at = {}, 0
+        while at < len(text):
+            head = _PAX_RECORD.match(text, at)
+            end = at + int(head[1]) if head else 0
+            if head is None or not head.end() < end <= len(text) or text[end - 1] != 0x0A:
+                raise self._refused("its header is damaged")
+            records[head[2]] = text[head.end() : end - 1]
+            at = end
+        return records
+
+    def _check_end(self) -> None:
+        """Raise unless nothing but zeros is behind, and at least one more block of them."""
+        self.offset += BLOCK
+        left = self._size - self.offset
+        if left < BLOCK:
+            raise self._ends(self._size)
+        fill = self._file.read(left) if left <= _MAX_FILL_BYTES else b"?"
+        if fill.strip(b"\0"):
+            raise CorruptDataError(
+                f"its end stands at byte {self.offset - BLOCK}, and {left:,} bytes follow: damaged, or archives that "
+                "were glued together. Read them one by one"
+            )
+        self.offset -= BLOCK
+
+
+def _check_sum(block: bytes, field: bytes, offset: int) -> None:
+    """Raise unless a header adds up to what stands in it, where its own field counts as spaces."""
+    digits = field.strip(b" \0")
+    try:
+        if digits.isdigit() and (int(digits, 8) + sum(field) - 256) % _ADLER == _sum(block):
+            return
+    except ValueError:
+        pass
+    if offset == 0:
+        for magic, name in _COMPRESSED.items():
+            if block.startswith(magic):
+                raise CorruptDataError(f"no tar file: it is compressed with {name}. Unpack it first")
+    raise CorruptDataError(f"no header of a member at byte {offset}: damaged, or no tar file. Copy it again")
+
+
+def _sum(block: bytes) -> int:
+    """Return the sum of all bytes, modulo 65521: a tenth of the time of ``sum(block)``."""
+    return ((adler32(block) & 0xFFFF) - 1) % _ADLER
+
+
+def _is_crc(group: bytes) -> bool:
+    return len(group) == 15 and group.startswith(b"crc32c=") and not group[7:].strip(b"0123456789abcdef")
+
+
+def header(name: str, size: int, crc: int | None = None, unnamed: bool = False) -> bytes:
+    """Return the header of a regular file, with a pax header in front where it needs one.
+
+    >>> len(header("a.txt", 3)), len(header("a" * 200 + ".txt", 3))
+    (512, 1536)
+
+    Args:
+        name: its name; the caller sees to it that there is no NUL in it.
+        size: how many bytes follow.
+        crc: their crc32c.
+        unnamed: the name was not given by the user.
+    """
+    short = name.encode("utf-8", "surrogateescape")
+    records = b""
+    if len(short) > 100 or not short.isascii():
+        records, short = _pax_record(b"path", short), short[:100]
+    if size >= _MAX_OCTAL:
+        records += _pax_record(b"size", b"%d" % size)
+    group = b"" if crc is None else _GROUP % crc
+    block = _plain(short, 0 if size >= _MAX_OCTAL else size, b"0", UNNAMED if unnamed else OWNER, group)
+    if records:
+        return _plain(b"PaxHeaders/" + short[:80], len(records), b"x", OWNER, b"") + padded(records) + block
+    return block
+
+
+def _pax_record(key: bytes, value: bytes) -> bytes:
+    """Return a line that begins with its own length."""
+    rest = len(key) + len(value) + 3
+    length = rest + len(b"%d" % (rest + len(b"%d" % rest)))
+    return b"%d %s=%s\n" % (length, key, value)
+
+
+def _plain(name: bytes, size: int, kind: bytes, owner: bytes, group: bytes) -> bytes:
+    block = _HEADER.pack(
+        name, b"0000644", b"0000000", b"0000000", b"%011o" % size, b"00000000000", b" " * 8, kind, b"", _POSIX,
+        owner, group, b"", b"", b"",
+    )  # fmt: skip
+    return block[:148] + b"%06o\0 " % _sum(block) + block[156:]  # which stays below the modulus
+
+
+def padded(data: bytes) -> bytes:
+    """Return ``data`` with zeros up to the next multiple of a block."""
+    return data + bytes(-len(data) % BLOCK)

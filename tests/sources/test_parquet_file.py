@@ -1,0 +1,180 @@
+"""Parquet and Arrow files of every program, in order and shuffled; damaged ones are never a shorter pass."""
+
+from __future__ import annotations
+
+import datetime
+import random
+
+import numpy as np
+import pytest
+
+from dataflow import DataFromList
+from dataflow.errors import CorruptDataError
+from dataflow.testing import check_dataflow, same
+
+pa = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+from dataflow.serializers import parquet as writing  # noqa: E402  # loaded where pyarrow is
+from dataflow.serializers.parquet import ArrowSerializer, ParquetSerializer  # noqa: E402
+from dataflow.sources import parquet_file as module  # noqa: E402
+
+ROWS = [[np.full((4, 5), number, np.uint8), number, f"t{number}", b"x" * number] for number in range(20)]
+BOTH = pytest.mark.parametrize("kind", [ParquetSerializer, ArrowSerializer])
+TABLE = pa.table(
+    {
+        "n": pa.array(range(10), pa.int32()),
+        "list": [[float(n)] * n for n in range(10)],
+        "struct": [{"a": n} for n in range(10)],
+        "when": [datetime.date(2020, 1, 1 + n) for n in range(10)],
+        "gaps": [None if n % 2 else "x" for n in range(10)],
+    }
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "x.file")
+
+
+@pytest.fixture(autouse=True)
+def _small_groups(monkeypatch):
+    monkeypatch.setattr(writing, "PARQUET_BYTES", 150)
+    monkeypatch.setattr(writing, "ARROW_BYTES", 150)
+
+
+def save(kind, path):
+    kind.save(DataFromList(ROWS, shuffle=False), path)
+
+
+def write(kind, table, path, group=4):
+    """Write a table as another program does, in groups."""
+    if kind is ParquetSerializer:
+        parquet.write_table(table, path, row_group_size=group)
+    else:
+        with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table, max_chunksize=group)
+
+
+@BOTH
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_keeps_the_contract(path, kind, shuffle):
+    save(kind, path)
+    check_dataflow(lambda: kind.load(path, shuffle), new_process=False)
+
+
+@BOTH
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_rows_of_other_programs_are_dicts(path, kind, shuffle):
+    write(kind, TABLE, path)
+    df = kind.load(path, shuffle)
+    assert len(df) == 10
+    assert sorted(df, key=lambda dp: dp["n"]) == TABLE.to_pylist()
+    assert kind.inspect(path)["codec"] is None
+
+
+def test_tensors_of_other_programs_are_arrays(path):
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(24.0).reshape(4, 2, 3))
+    write(ArrowSerializer, pa.table({"x": tensors}), path)
+    for dp, expected in zip(ArrowSerializer.load(path, False), np.arange(24.0).reshape(4, 2, 3), strict=True):
+        assert same(dp["x"], expected)
+
+
+@BOTH
+def test_only_some_columns_are_read(path, kind):
+    write(kind, TABLE, path)
+    assert list(kind.load(path, False, columns=["gaps", "n"]))[1] == {"gaps": None, "n": 1}
+    with pytest.raises(ValueError, match="has no column 'm', only 'n', 'list'"):
+        len(kind.load(path, columns=["m"]))
+    with pytest.raises(TypeError, match="columns must be a list of names"):
+        kind.load(path, columns="n")
+
+
+@BOTH
+def test_a_shuffled_pass_is_any_order_of_all(path, kind, monkeypatch):
+    save(kind, path)
+    for ahead in (1 << 28, 300, 1):
+        monkeypatch.setattr(module, "AHEAD_BYTES", ahead)
+        df = kind.load(path, seed=5)
+        orders = [[dp[1] for dp in df] for _ in range(2)]
+        assert sorted(orders[0]) == sorted(orders[1]) == list(range(20))
+        assert orders[0] != orders[1]
+        assert same([ROWS[n] for n in orders[0]], list(kind.load(path, seed=5)))
+
+
+@BOTH
+def test_arrays_are_private_and_can_be_written_to(path, kind):
+    save(kind, path)
+    first, second = list(kind.load(path, False))[:2]
+    first[0][:] = 9
+    assert (second[0] == 1).all()
+    assert same(next(iter(kind.load(path, False))), ROWS[0])
+
+
+@BOTH
+def test_what_is_no_such_file_is_corrupt_data(path, kind):
+    for data in (b"", b"PAR1", b"ARROW1", b"x" * 5000):
+        with open(path, "wb") as file:
+            file.write(data)
+        with pytest.raises(CorruptDataError, match=r"x.file'"):
+            len(kind.load(path))
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        kind.load(f"{path}.other")
+
+
+def test_rows_that_unpack_to_a_thousand_times_their_size_are_refused(path, monkeypatch):
+    monkeypatch.setattr(module, "_TRAP_BYTES", 1 << 20)
+    parquet.write_table(pa.table({"x": np.zeros(1 << 20, np.int64)}), path, use_dictionary=False, compression="zstd")
+    with pytest.raises(CorruptDataError, match=r"a group would unpack .*: a trap"):
+        len(ParquetSerializer.load(path))
+
+
+@BOTH
+def test_rows_without_bytes_are_made_when_they_are_due_and_in_no_trap_of_an_order(path, kind, monkeypatch):
+    monkeypatch.setattr(module, "_ORDER_BYTES", 1 << 20)
+    write(kind, pa.table({"x": pa.nulls(1_000_000)}), path, group=1_000_000)
+    df = kind.load(path, False)
+    assert len(df) == 1_000_000
+    assert next(iter(df)) == {"x": None}
+    it = iter(df)
+    for _ in range(5000):
+        next(it)
+    again = kind.load(path, False)
+    again.load_state_dict(it.state_dict())
+    assert sum(1 for _ in again) == 995_000
+    with pytest.raises(CorruptDataError, match=r"order of its 1,000,000 rows would take .* shuffle=False"):
+        len(kind.load(path, True))
+
+
+@BOTH
+def test_cuts_and_flips_are_found_or_change_nothing(path, kind):
+    save(kind, path)
+    with open(path, "rb") as file:
+        good = file.read()
+    draw = random.Random(11)
+    cuts = [good[:cut] for cut in draw.sample(range(len(good)), 20)]
+    flips = []
+    for _ in range(60):
+        flipped = bytearray(good)
+        flipped[draw.randrange(len(good))] ^= 1 << draw.randrange(8)
+        flips.append(flipped)
+    found = 0
+    for data in (*cuts, *flips):
+        with open(path, "wb") as file:
+            file.write(data)
+        try:
+            assert same(list(kind.load(path, False)), ROWS)
+        except CorruptDataError:
+            found += 1
+    assert found > 50
+
+
+@pytest.mark.parametrize(("kind", "name"), [(ParquetSerializer, b"dataflow"), (ArrowSerializer, b"dataflow")])
+def test_a_note_under_a_damaged_name_is_not_the_file_of_another_program(path, kind, name):
+    save(kind, path)
+    with open(path, "rb") as file:
+        good = file.read()
+    with open(path, "wb") as file:
+        file.write(good.replace(name, b"fataflow"))
+    with pytest.raises(CorruptDataError, match="under the name b'fataflow': damaged"):
+        len(kind.load(path))

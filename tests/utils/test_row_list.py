@@ -1,0 +1,115 @@
+"""Rows that travel as columns: they come back as they were, value by value and type by type."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dataflow.testing import same
+from dataflow.utils.row_list import LEAST, PIECE, RowList, _columns
+
+
+def trip(rows: list[Any], out_of_band: bool = True) -> Any:
+    buffers: list[Any] = []
+    take = (lambda buffer: buffers.append(bytearray(buffer.raw()))) if out_of_band else None
+    data = pickle.dumps(RowList(rows), 5, buffer_callback=take)
+    return pickle.loads(data, buffers=buffers)
+
+
+def row(i: int) -> list[Any]:
+    return [np.full((2, 5), i, np.float32), i, i / 3, i % 2 == 0, f"name {i}", bytes([i % 256]), np.array([i], ">i2")]
+
+
+@pytest.mark.parametrize("out_of_band", [True, False])
+@pytest.mark.parametrize("size", [0, 1, LEAST - 1, LEAST, 100, 3000])
+@pytest.mark.parametrize(
+    "make", [row, lambda i: {"x": np.ones(3) * i, "y": i}, lambda i: [i]], ids=["list", "dict", "int"]
+)
+def test_rows_of_one_layout_come_back_equal(make, size, out_of_band):
+    rows = [make(i) for i in range(size)]
+    back = trip(rows, out_of_band)
+    assert type(back) is list
+    assert same(back, rows)
+
+
+@pytest.mark.parametrize("make", [row, lambda i: {"x": np.ones(3) * i, "y": i}])
+def test_such_rows_are_packed(make):
+    assert _columns([make(i) for i in range(LEAST)]) is not None
+
+
+ODD = {
+    "length": [1, 2, 3],
+    "type": [1.0],
+    "bool for int": [True],
+    "none": [None],
+    "beyond 64 bits": [2**70],
+    "tuple": (1,),
+    "dict": {"x": 1},
+    "object": [{"a": [1]}],
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
+@pytest.mark.parametrize("at", [0, LEAST])
+def test_a_row_of_another_layout_changes_nothing_but_the_way(odd, at):
+    rows: list[Any] = [[i] for i in range(2 * LEAST)]
+    rows[at] = odd
+    assert _columns(rows) is None
+    assert same(trip(rows), rows)
+
+
+ARRAYS = {
+    "shape": lambda i: np.ones(2 + (i == 3)),
+    "dtype": lambda i: np.ones(2, np.float32 if i == 3 else np.float64),
+    "order of bytes": lambda i: np.ones(2, "<i4" if i == 3 else ">i4"),
+    "strided": lambda i: np.arange(10)[::2],
+    "Fortran": lambda i: np.asfortranarray(np.ones((2, 3))),
+    "object": lambda i: np.array([None, i], object),
+    "empty": lambda i: np.ones((0, 3)),
+    "large": lambda i: np.ones(1000),
+    "time": lambda i: np.array([i], "M8[s]"),
+    "subclass": lambda i: np.ma.masked_array([i, 2], [False, True]),
+    "structured": lambda i: np.array([(i, 2.0)], [("a", "i4"), ("b", "f8")]),
+    "text": lambda i: np.array(["a", "bc"]),
+    "zero dimensions": lambda i: np.array(i),
+}
+
+
+@pytest.mark.parametrize("make", ARRAYS.values(), ids=ARRAYS.keys())
+def test_arrays_come_back_as_they_were(make):
+    rows = [[make(i)] for i in range(2 * LEAST)]
+    back = trip(rows)
+    for (sent,), (received,) in zip(rows, back, strict=True):
+        assert type(received) is type(sent)
+        assert (received.dtype, received.shape) == (sent.dtype, sent.shape)
+        assert received.tolist() == sent.tolist()
+        assert received.flags.f_contiguous == sent.flags.f_contiguous or not sent.flags.c_contiguous
+
+
+@pytest.mark.parametrize("out_of_band", [True, False])
+def test_arrays_are_writable_and_apart(out_of_band):
+    back = trip([[np.full(4, i)] for i in range(20)], out_of_band)
+    back[3][0][:] = -1
+    assert [int(array[0]) for (array,) in back] == [-1 if i == 3 else i for i in range(20)]
+
+
+def test_an_array_that_is_kept_keeps_a_piece_and_not_the_whole_column():
+    back = trip([[np.zeros(256, np.uint8)] for _ in range(1000)])
+    owners = {id(array.base) for (array,) in back}
+    assert len(owners) >= 1000 * 256 // PIECE
+    assert all(array.base.nbytes <= PIECE for (array,) in back)
+
+
+def test_floats_keep_every_bit():
+    rows = [[value] for value in [0.0, -0.0, float("inf"), float("nan"), 5e-324, 1.7e308, 0.1, -1.5]]
+    back = trip(rows)
+    assert [np.float64(value).tobytes() for (value,) in back] == [np.float64(value).tobytes() for (value,) in rows]
+
+
+def test_what_is_not_pickled_is_a_list_like_any_other():
+    rows = RowList([[1], [2]])
+    rows.append([3])
+    assert rows == [[1], [2], [3]]
