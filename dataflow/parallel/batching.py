@@ -160,18 +160,19 @@ class ParallelMapAndBatch(ParallelMap):
         ordered: in the order of ``ds``.
         start_method: how processes start.
         timeout: seconds that a worker may be silent.
+        restarts: how many dead workers are replaced.
     """
 
     def __init__(
         self, ds: Any, workers: int, map_func: Callable[..., Any], batch_size: int, buffer_size: int | None,
-        remainder: bool, ordered: bool, start_method: str | None, timeout: float | None,
+        remainder: bool, ordered: bool, start_method: str | None, timeout: float | None, restarts: int = 0,
     ) -> None:  # fmt: skip
         check.integer(1, batch_size=batch_size)
         check.flag(remainder=remainder)
         self.batch_size = int(batch_size)
         self.remainder = remainder
         most = 10 * self.batch_size if buffer_size is None else buffer_size
-        super().__init__(ds, workers, map_func, most, True, ordered, start_method, timeout)
+        super().__init__(ds, workers, map_func, most, True, ordered, start_method, timeout, restarts)
         size = length(self.ds)
         if not remainder and size is not None and batch_size > size:
             raise ValueError(
@@ -187,6 +188,10 @@ class ParallelMapAndBatch(ParallelMap):
         full, rest = divmod(len(self.ds), self.batch_size)
         return full + (self.remainder and rest > 0)
 
+    def _in_order(self, run: Run) -> bool:
+        # What a worker keeps for its next batch would be lost with it.
+        return super()._in_order(run) or self.restarts > 0
+
     def _task(self) -> MapTask:
         return BatchTask(self.map_func, self.batch_size)
 
@@ -195,7 +200,7 @@ class ParallelMapAndBatch(ParallelMap):
 
     def _walk(self, at: Place, run: Run) -> Walk:
         it, place = super()._walk(at, run)
-        if not (self.ordered or run.keeps_order(self)):
+        if not self._in_order(run):
             return it, place
         count = at.get("batches", 0)
 

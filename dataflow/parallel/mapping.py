@@ -116,6 +116,7 @@ class ParallelMap(ProxyDataFlow):
         ordered: in the order of ``ds``.
         start_method: how processes start.
         timeout: seconds that a worker may be silent.
+        restarts: how many dead workers are replaced.
     """
 
     _transient = (*ProxyDataFlow._transient, "_queues", "_kept", "_left_at", "_gauge")
@@ -128,7 +129,7 @@ class ParallelMap(ProxyDataFlow):
 
     def __init__(
         self, ds: Any, workers: int, map_func: Callable[..., Any], buffer_size: int, strict: bool, ordered: bool,
-        start_method: str | None, timeout: float | None,
+        start_method: str | None, timeout: float | None, restarts: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(ds)
         check.function(map_func=map_func)
@@ -140,6 +141,7 @@ class ParallelMap(ProxyDataFlow):
         self.ordered = ordered
         self.start_method = start_method
         self.timeout = timeout
+        self.restarts = restarts
         self._workers = int(workers)
         self._random = wants_rng(map_func)
         self._carries = not strict
@@ -154,7 +156,7 @@ class ParallelMap(ProxyDataFlow):
     def _pool(self) -> Pool:
         return Pool(
             self._task(), self._workers, kind=self._kind, stage=repr(self), start_method=self.start_method,
-            timeout=self.timeout,
+            timeout=self.timeout, restarts=self.restarts,
         )  # fmt: skip
 
     def _task(self) -> Task:
@@ -192,7 +194,7 @@ class ParallelMap(ProxyDataFlow):
             self._left_at, self._kept = place if goes_back(place) else None, None
 
     def _walk(self, at: Place, run: Run) -> Walk:
-        path, ordered = at["pass"], self.ordered or run.keeps_order(self)
+        path, ordered = at["pass"], self._in_order(run)
         if self.strict:
             dispatch = self._dispatch(Feed(self.ds, self, run, at, endless=False), ordered)
             return Exclusive(self, dispatch.rows(), run), lambda: {"pass": path, **dispatch.place()}
@@ -214,6 +216,9 @@ class ParallelMap(ProxyDataFlow):
                 raise
 
         return Exclusive(self, rows(), run), lambda: {"pass": path, **dispatch.place()}
+
+    def _in_order(self, run: Run) -> bool:
+        return self.ordered or run.keeps_order(self)
 
     def _dispatch(self, feed: Feed, ordered: bool) -> Dispatch:
         return Dispatch(self, feed, ordered)

@@ -90,6 +90,7 @@ class MultiProcessMapDataZMQ(ParallelMap):
         ordered: keep the order of ``ds``.
         start_method: "fork" or "spawn"; None leaves it to ``set_start_method``.
         timeout: seconds that a process may take for a datapoint; None is for ever.
+        restarts: how many dead processes are replaced; what one had in hand is done again.
 
     Raises:
         TypeError: at construction, if ``num_proc`` or ``map_func`` is missing or wrong.
@@ -106,11 +107,11 @@ class MultiProcessMapDataZMQ(ParallelMap):
     @renamed(nr_proc="num_proc")
     def __init__(
         self, ds: Any, num_proc: Any = None, map_func: Any = None, *, buffer_size: int = 200, strict: bool = False,
-        ordered: bool = False, start_method: str | None = None, timeout: float | None = None,
+        ordered: bool = False, start_method: str | None = None, timeout: float | None = None, restarts: int = 0,
     ) -> None:  # fmt: skip
         check.integer(1, num_proc=num_proc)
         self.num_proc = int(num_proc)
-        super().__init__(ds, num_proc, map_func, buffer_size, strict, ordered, start_method, timeout)
+        super().__init__(ds, num_proc, map_func, buffer_size, strict, ordered, start_method, timeout, restarts)
 
 
 class MultiProcessMapAndBatchDataZMQ(ParallelMapAndBatch):
@@ -142,6 +143,8 @@ class MultiProcessMapAndBatchDataZMQ(ParallelMapAndBatch):
         ordered: keep the order of ``ds``.
         start_method: "fork" or "spawn"; None leaves it to ``set_start_method``.
         timeout: seconds that a process may take for a datapoint; None is for ever.
+        restarts: how many dead processes are replaced; what one had in hand is done again, and batches are stacked
+            in this process.
 
     Raises:
         TypeError: at construction, if an argument is of the wrong kind.
@@ -159,8 +162,10 @@ class MultiProcessMapAndBatchDataZMQ(ParallelMapAndBatch):
     def __init__(
         self, ds: Any, num_proc: int, map_func: Any, batch_size: int, buffer_size: int | None = None, *,
         remainder: bool = False, ordered: bool = False, start_method: str | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None, restarts: int = 0,
     ) -> None:  # fmt: skip
         check.integer(1, num_proc=num_proc)
         self.num_proc = int(num_proc)
-        super().__init__(ds, num_proc, map_func, batch_size, buffer_size, remainder, ordered, start_method, timeout)
+        super().__init__(
+            ds, num_proc, map_func, batch_size, buffer_size, remainder, ordered, start_method, timeout, restarts
+        )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import threading
 import time
 from itertools import islice
@@ -569,3 +570,48 @@ def test_the_state_of_an_endless_map_is_not_that_of_a_pass():
         state = df.state_dict()
     with pytest.raises(UsageError, match="taken from EndlessMapData <- DataFromList, and this flow is MapData <-"):
         MapData(shuffled(), tenfold).load_state_dict(state)
+
+
+class Kills:
+    """A function that kills its process at some datapoints, once at each."""
+
+    def __init__(self, folder, *at):
+        self.folder, self.at = folder, at
+
+    def __call__(self, dp, rng):
+        mark = self.folder / str(dp[0])
+        if dp[0] in self.at and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [dp[0], float(rng.normal())]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_dead_workers_are_replaced_and_nothing_is_lost_or_repeated(ordered, method, tmp_path):
+    D.set_seed(3)
+    wanted = [*MapData(shuffled(200), jitter)]
+    func = Kills(tmp_path, 0, 100, 101, 199)
+    with D.MultiProcessMapData(
+        shuffled(200), 2, func, strict=True, ordered=ordered, start_method=method, restarts=4
+    ) as df:
+        received = [*df]
+    assert sorted(received) == sorted(wanted)
+    assert not ordered or received == wanted
+    assert len([*tmp_path.iterdir()]) == 4
+
+
+def test_batches_of_dead_workers_are_made_again(tmp_path):
+    D.set_seed(3)
+    wanted = [*BatchData(MapData(shuffled(200), jitter), 16)]
+    func = Kills(tmp_path, 3, 100)
+    with D.MultiProcessMapAndBatchData(shuffled(200), 2, func, 16, start_method="fork", restarts=2) as df:
+        for one, other in zip(df, wanted, strict=True):
+            assert [column.tolist() for column in one] == [column.tolist() for column in other]
+
+
+def test_more_deaths_than_restarts_are_an_error(tmp_path):
+    func = Kills(tmp_path, 3, 10, 20)
+    df = D.MultiProcessMapData(shuffled(), 1, func, strict=True, start_method="fork", restarts=2)
+    with df, pytest.raises(WorkerDied, match="SIGKILL"):
+        list(df)
