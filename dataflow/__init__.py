@@ -2,8 +2,9 @@
 
 import warnings
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from . import serializers as serializers
 from .base import DataFlow, ProxyDataFlow, RNGDataFlow, as_flow
 from .codec import dumps, loads
 from .engine import set_start_method
@@ -37,31 +38,32 @@ from .proxies import (
     ShuffleData,
     TestDataSpeed,
 )
-from .serializers import (
-    ArrowSerializer,
-    HDF5Serializer,
-    LMDBSerializer,
-    NumpySerializer,
-    ParquetSerializer,
-    TarSerializer,
-    TFRecordSerializer,
-    load,
-    save,
-)
 from .sources import (
-    CaffeLMDB,
     DataFromGenerator,
     DataFromIterable,
     DataFromList,
     DataFromQueue,
     FakeData,
-    HDF5Data,
     ImageFromFile,
     LMDBData,
     LMDBDataDecoder,
-    SVMLightData,
 )
+from .utils.later import loaded_later
 from .utils.rng import set_seed
+
+if TYPE_CHECKING:  # the modules of formats are loaded when they are asked for
+    from .serializers import (
+        ArrowSerializer,
+        HDF5Serializer,
+        LMDBSerializer,
+        NumpySerializer,
+        ParquetSerializer,
+        TarSerializer,
+        TFRecordSerializer,
+        load,
+        save,
+    )
+    from .sources import CaffeLMDB, HDF5Data, SVMLightData
 
 __all__ = [
     "ArrowSerializer",
@@ -120,6 +122,21 @@ __all__ = [
     "set_start_method",
 ]
 
+_LATER = {
+    "CaffeLMDB": ".sources",
+    "HDF5Data": ".sources",
+    "SVMLightData": ".sources",
+    "ArrowSerializer": ".serializers",
+    "HDF5Serializer": ".serializers",
+    "LMDBSerializer": ".serializers",
+    "NumpySerializer": ".serializers",
+    "ParquetSerializer": ".serializers",
+    "TFRecordSerializer": ".serializers",
+    "TarSerializer": ".serializers",
+    "load": ".serializers",
+    "save": ".serializers",
+}
+
 # Names of tensorpack's first versions: the module that holds each, None for a class of today, and what to write.
 _OLD_NAMES = {
     "LMDBDataPoint": ("serializers.old_names", "LMDBSerializer.load"),
@@ -134,7 +151,7 @@ _OLD_NAMES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _OLD_NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return loaded_later(__name__, _LATER, name)
     module, new = _OLD_NAMES[name]
     warnings.warn(f"dataflow.{name} is an old name, use {new}", DeprecationWarning, stacklevel=2)
     if module is None:

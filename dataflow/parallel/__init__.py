@@ -8,15 +8,6 @@ from .zmq_processes import MultiProcessMapAndBatchDataZMQ, MultiProcessMapDataZM
 MultiProcessMapData = MultiProcessMapDataZMQ
 MultiProcessMapAndBatchData = MultiProcessMapAndBatchDataZMQ
 
-# Names of tensorpack's first versions, and what they are called now.
-OLD_NAMES = {
-    "MultiProcessPrefetchData": "MultiProcessRunner",
-    "MultiThreadPrefetchData": "MultiThreadRunner",
-    "PrefetchData": "MultiProcessRunner",
-    "PrefetchDataZMQ": "MultiProcessRunnerZMQ",
-    "ThreadedMapData": "MultiThreadMapData",
-}
-
 __all__ = [
     "MultiProcessMapAndBatchData",
     "MultiProcessMapAndBatchDataZMQ",

@@ -35,7 +35,7 @@ def damages(df: ColumnData, on_record: Callable[[], None] | None) -> Iterator[tu
             for _, batch in df._group(table, group):
                 table.rows(batch)
         except CorruptDataError as error:
-            fault = str(error)
+            fault = f"in group {group}: {error.__cause__ or error}"  # and not where all of it begins
         for number in range(start, end):
             if fault is not None:
                 yield number, fault

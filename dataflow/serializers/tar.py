@@ -16,7 +16,7 @@ from ..utils import check
 from ..utils.deps import need
 from ..utils.open_file import checked_path, is_url, published_stream, refuse_existing
 from ..utils.shards import has_number, numbered
-from ..utils.tar_headers import BLOCK, RECORD, header
+from ..utils.tar_headers import BLOCK, END, RECORD, end_of, header, padded
 from . import tar_check
 from .saving import Saving, saving
 
@@ -113,7 +113,9 @@ class TarSerializer:
             path: path or URL; braces in it stand for several, as in ``x-{000000..000099}.tar``, a number such as
                 ``%06d`` for all that there are; or a list of these.
             shuffle: yield the datapoints in a new random order in each pass, or with "shards" only the files.
-            verify: compare the checksum of a member "always" or never, "off". Only ours have one.
+            verify: compare checksums "always" or never, "off": those of the members, and the one at the end that tells
+                whether all members are there. Only our files have them. Of files with a number in their names, the
+                last one must have been written as the last.
             decode: decode what the extensions tell; else all components are bytes.
             allow_pickle: load pickles (``pyd``, ``pkl``, ``pickle``) too, which may run any code.
             seed: seed of the order, instead of the root seed.
@@ -143,7 +145,7 @@ class TarSerializer:
     ) -> Iterator[tuple[int, str]]:
         """Read every datapoint of tar files, and yield the number and the fault of each that is damaged.
 
-        What is behind a damaged header cannot be found, up to the end of that file.
+        Behind a damaged header the next whole one is looked for, so the numbers behind it may be too small.
 
         Args:
             path: what ``load`` takes.
@@ -248,7 +250,8 @@ class _Shards:
         self._done: list[str] = []
         self._open = ExitStack()
         self._file: BinaryIO | None = None
-        self._count = self._bytes = 0
+        self._count = self._bytes = self._headers = 0
+        self._extend = need("google_crc32c", by="TarSerializer").extend
 
     def __enter__(self) -> _Shards:
         return self
@@ -258,7 +261,7 @@ class _Shards:
             if kind is None:
                 if self._file is None:
                     self._begin()
-                self._end()
+                self._end(last=True)
             self._open.__exit__(kind, error, traceback)
         except BaseException:
             self._remove()
@@ -269,13 +272,14 @@ class _Shards:
     def write(self, members: list[Member]) -> None:
         """Write the members of one datapoint, to a new shard if one is due."""
         if self._file is not None and self._several and self._is_full():
-            self._end()
+            self._end(last=False)
         if self._file is None:
             self._begin()
         assert self._file is not None
         write = self._file.write
         for name, data, crc, unnamed in members:
             head, size = header(name, len(data), crc, unnamed), len(data)
+            self._headers = self._extend(self._headers, head)
             write(head)
             write(data)
             write(_FILLS[size % BLOCK])
@@ -292,11 +296,15 @@ class _Shards:
             self._file = self._open.enter_context(published_stream(self._job.path % len(self._done)))
         else:
             self._file = self._job.open()
-        self._count = self._bytes = 0
+        self._count = self._bytes = self._headers = 0
 
-    def _end(self) -> None:
+    def _end(self, last: bool) -> None:
         """Write the end of the archive; a shard is published here, a single file by the job."""
         assert self._file is not None
+        end = end_of(self._headers, last)
+        said = header(END, len(end), checksum(end)) + padded(end)
+        self._file.write(said)
+        self._bytes += len(said)
         self._file.write(_END + bytes(-(self._bytes + len(_END)) % RECORD))
         self._file = None
         self._open.close()

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import CorruptDataError
-from ..sources.tar_file import WHOLE, Component, Index, datapoints, maker
+from ..sources.tar_file import WHOLE, Component, Index, check_last, datapoints, maker
 from ..utils.open_file import is_url, open_binary, size_of
-from ..utils.shards import shard_paths
+from ..utils.shards import last_paths, shard_paths
 from ..utils.tar_headers import TarReader
 
 Run = list[tuple[Component, bytearray]]
@@ -27,7 +27,7 @@ def inspect(path: Any) -> dict[str, Any]:
     return {
         "format": "tar",
         "codec": None if not first else "dataflow" if extensions == [WHOLE] else "by extension",
-        "datapoints": None if any(map(is_url, shards)) else Index(shards).first[-1],
+        "datapoints": None if any(map(is_url, shards)) else Index(shards, set(), verify=False).first[-1],
         "bytes": sum(map(size_of, shards)),
         "checksums": "every record" if all(checked) else "none",
         "files": len(shards),
@@ -46,18 +46,26 @@ def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | No
             return str(error)
         return None
 
-    number = 0
+    number, lasts = 0, last_paths(path)
     for shard in shard_paths(path):
-        try:
-            for _, fault in datapoints(TarReader(open_binary(shard), size_of(shard)), fault_of):
-                if fault is not None:
-                    yield number, f"{shard!r}: {fault}"
+        reader: TarReader | None = TarReader(open_binary(shard), size_of(shard))
+        while reader is not None:
+            try:
+                for _, fault in datapoints(reader, fault_of):
+                    if fault is not None:
+                        yield number, f"{shard!r}: {fault}"
+                    number += 1
+                    if on_record is not None:
+                        on_record()
+                check_last(reader, shard, lasts)
+            except CorruptDataError as error:
+                further = reader.next_header()
+                how = "nothing is found behind it" if further is None else f"reading goes on at byte {further}"
+                yield number, f"{shard!r}: {error}; {how}"
                 number += 1
-                if on_record is not None:
-                    on_record()
-        except CorruptDataError as error:
-            yield number, f"{shard!r}: {error}; what may follow in this file cannot be found"
-            number += 1
+                reader = None if further is None else TarReader(open_binary(shard), size_of(shard), further, None)
+            else:
+                reader = None
 
 
 def _components(run: Run) -> list[Component]:

@@ -94,7 +94,7 @@ class _Source:
         if not _LEAST_BLOCK < size <= _MOST_BLOCK:
             return self._file.read(size)
         self.block = np.empty(size, np.uint8)
-        view = memoryview(self.block)
+        view = self.block.data
         done = 0
         while done < size and (more := self._file.readinto(view[done:])):  # type: ignore[attr-defined]
             done += more
@@ -220,8 +220,7 @@ class ColumnData(IndexedData):
         except _damage() as error:
             if getattr(error, "errno", None) is not None:
                 raise
-            why = f"damaged, in group {group}, up to record {behind - 1}: {error}"
-            raise self._damaged(start, why) from error
+            raise self._damaged(start, f"group {group}, up to record {behind - 1}: {error}") from error
 
     def _maker(self, schema: Any, note: Note | None, source: _Source | None) -> Callable[[Any], list[Any]]:
         """Return what makes datapoints of the columns that are read, perhaps as views on the block of ``source``."""
@@ -302,7 +301,8 @@ class ArrowData(ColumnData):
 
         def read(group: int) -> Iterator[Any]:
             batch, noted = file.get_batch_with_custom_metadata(group)
-            if note is not None and dict(noted or {}).get(NOTE) != batch_note(batch, group, group == batches - 1):
+            is_last = group == batches - 1
+            if note is not None and (noted is None or noted.get(NOTE) != batch_note(batch, group, is_last)):
                 raise CorruptDataError("its checksum does not agree, or batches behind it are missing. Copy it again")
             return (batch.slice(start, _PIECE) for start in range(0, len(batch), _PIECE))
 

@@ -57,7 +57,8 @@ class SVMLightData(RNGDataFlow):
 
     Its length is exact, and to know it the file is read. That happens once, by scikit-learn; what it holds stays in
     memory, sparse, until ``close()``. Features are numbered from 1, or from 0 where one has the number 0. A ``qid`` is
-    passed over. The format has no checksum: of a file that was cut off, nothing but the end of a line is missed.
+    passed over. The format has no checksum: of a file that was cut off, nothing but the end of a line is missed,
+    and that is a warning and no error, since many programs write none behind the last line.
 
     Args:
         filename: the file, also as ``.gz`` or ``.bz2``, or its URL.

@@ -23,7 +23,7 @@ from ..errors import CorruptDataError, UnknownLength, UsageError
 from ..passes import Place, Run, Walk
 from ..utils import check
 from ..utils.open_file import is_url, open_binary, size_of
-from ..utils.shards import shard_paths
+from ..utils.shards import last_paths, shard_paths
 from ..utils.tar_headers import Member, TarReader
 from .indexed import IndexedData
 
@@ -51,7 +51,7 @@ class TarData(IndexedData):
         if shuffle not in (True, False, "shards"):
             raise ValueError(f"shuffle must be True, False or 'shards', got {check.seen(shuffle)}")
         self.path = path
-        self._shards = shard_paths(path)
+        self._shards, self._lasts = shard_paths(path), last_paths(path)
         for shard in self._shards:
             if is_url(shard) and shuffle is True:
                 raise UsageError(
@@ -73,7 +73,7 @@ class TarData(IndexedData):
         return [(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, self._shards)]
 
     def _open(self) -> Index:
-        return Index(self._shards)
+        return Index(self._shards, self._lasts, self.verify != "off")
 
     def _size(self) -> int:
         index: Index = self._opened()
@@ -86,7 +86,7 @@ class TarData(IndexedData):
         def read(number: int) -> Any:
             shard = index.shard_of(number)
             bounds, record = index.bounds[shard], number - index.first[shard]
-            reader = TarReader(opened(self._shards[shard]), bounds[-1], bounds[record], bounds[record + 1])
+            reader = TarReader(opened(self._shards[shard]), bounds[-1], bounds[record], None, bounds[record + 1])
             return next(datapoints(reader, make))[1]
 
         return map(read, numbers)
@@ -104,40 +104,49 @@ class TarData(IndexedData):
         path, order = at["pass"], list(range(len(self._shards)))
         if self._shuffle:
             order = run.generator(self, path)(0).permutation(order).tolist()
-        cursor = _Cursor(at.get("shard", 0), at.get("record", 0), at.get("offset", 0))
+        first = 0 if self.verify != "off" else None
+        cursor = _Cursor(at.get("shard", 0), at.get("record", 0), (at.get("offset", 0), at.get("headers", first)))
         rows = self._along([self._shards[number] for number in order], cursor)
         return rows, lambda: {
-            "pass": path, "shard": cursor.shard, "record": cursor.record, "offset": cursor.offset,
+            "pass": path, "shard": cursor.shard, "record": cursor.record,
+            "offset": cursor.behind[0], "headers": cursor.behind[1],
         }  # fmt: skip
 
     def _along(self, shards: list[str], cursor: _Cursor) -> Iterator[Any]:
         """Yield the datapoints of one shard after another, and keep ``cursor`` behind the one yielded last."""
-        maker = self._maker()
+        maker, first = self._maker(), (0, 0 if self.verify != "off" else None)
         while cursor.shard < len(shards):
             shard = shards[cursor.shard]
             size = size_of(shard)
-            if cursor.offset > size:
+            if cursor.behind[0] > size:
                 raise UsageError(f"{shard!r} has been replaced by a smaller file since this state was taken")
             try:
-                for cursor.offset, dp in datapoints(TarReader(open_binary(shard), size, cursor.offset), maker):
+                reader = TarReader(open_binary(shard), size, *cursor.behind)
+                for cursor.behind, dp in datapoints(reader, maker):
                     cursor.record += 1
                     yield dp
+                if self.verify != "off":
+                    check_last(reader, shard, self._lasts)
             except CorruptDataError as error:
                 raise CorruptDataError(f"{shard!r}, record {cursor.record}: {error}") from error
             except Exception as error:
                 error.add_note(f"in {shard!r}, record {cursor.record}")
                 raise
-            cursor.shard, cursor.record, cursor.offset = cursor.shard + 1, 0, 0
+            cursor.shard, cursor.record, cursor.behind = cursor.shard + 1, 0, first
 
     def _maker(self) -> Make:
         return maker(self.decode, self.allow_pickle, self.verify != "off")
 
 
+# Offset and ``headers`` for a TarReader.
+Behind = tuple[int, int | None]
+
+
 class _Cursor:
     """Where a pass along the files is: behind so many datapoints of a shard."""
 
-    def __init__(self, shard: int, record: int, offset: int) -> None:
-        self.shard, self.record, self.offset = shard, record, offset
+    def __init__(self, shard: int, record: int, behind: Behind) -> None:
+        self.shard, self.record, self.behind = shard, record, behind
 
 
 class Component(NamedTuple):
@@ -151,7 +160,7 @@ class Component(NamedTuple):
 Make = Callable[[list[tuple[Component, bytearray]]], Any]
 
 
-def datapoints(reader: TarReader, make: Make) -> Iterator[tuple[int, Any]]:
+def datapoints(reader: TarReader, make: Make) -> Iterator[tuple[Behind, Any]]:
     """Yield, for each datapoint, where the next one begins, and what ``make`` makes of its components."""
     component = component_of(reader)
     while component is not None:
@@ -162,7 +171,11 @@ def datapoints(reader: TarReader, make: Make) -> Iterator[tuple[int, Any]]:
                 component = component_of(reader)
             except CorruptDataError as error:  # which is behind this datapoint
                 component, failure = None, error
-        yield reader.offset if component is None else component.member.start, make(run)
+        dp = make(run)
+        if component is None:
+            yield (reader.offset, reader.headers), dp
+        else:
+            yield (component.member.start, component.member.before), dp
         if failure is not None:
             raise failure
 
@@ -214,13 +227,18 @@ def maker(decode: bool, allow_pickle: bool, verify: bool) -> Make:
 class Index:
     """Where the datapoints of tar files begin; their headers are read once for it.
 
+    Args:
+        shards: the files.
+        lasts: those which no other follows; see ``last_paths``.
+        verify: raise if members or files are missing.
+
     Attributes:
         first: the number of the first datapoint of each file and, at the end, of all.
         bounds: for each file where its datapoints begin and, at the end, where the last one ends.
     """
 
-    def __init__(self, shards: list[str]) -> None:
-        self.first, self.bounds = [0], [_bounds(shard) for shard in shards]
+    def __init__(self, shards: list[str], lasts: set[str], verify: bool) -> None:
+        self.first, self.bounds = [0], [_bounds(shard, lasts, verify) for shard in shards]
         for bounds in self.bounds:
             self.first.append(self.first[-1] + len(bounds) - 1)
 
@@ -229,16 +247,24 @@ class Index:
         return bisect_right(self.first, number) - 1
 
 
-def _bounds(shard: str) -> array[int]:
+def check_last(reader: TarReader, shard: str, lasts: set[str]) -> None:
+    """Raise if a file that should be the last of its set says that others follow."""
+    if reader.last is False and shard in lasts:
+        raise CorruptDataError("it is not the last file that was written, and the next one is missing. Copy it, too")
+
+
+def _bounds(shard: str, lasts: set[str], verify: bool) -> array[int]:
     """Return where the datapoints of a file begin, and where the last one ends."""
     bounds, key = array("q"), None
     with open(shard, "rb", buffering=0) as file:  # a buffer would read eight times as much
-        reader = TarReader(cast(BinaryIO, file), size_of(shard))
+        reader = TarReader(cast(BinaryIO, file), size_of(shard), headers=0 if verify else None)
         try:
             while (component := component_of(reader)) is not None:
                 if component.key != key:
                     bounds.append(component.member.start)
                     key = component.key
+            if verify:
+                check_last(reader, shard, lasts)
         except CorruptDataError as error:
             raise CorruptDataError(f"{shard!r}, record {len(bounds)}: {error}") from error
     bounds.append(reader.offset)

@@ -47,6 +47,12 @@ def shard_paths(path: Any) -> list[str]:
     return [name % number for number in found]
 
 
+def last_paths(path: Any) -> set[str]:
+    """Return the last file of each set that is given by a number: behind it, none may be missing."""
+    parts = path if isinstance(path, list | tuple) else [path]
+    return {shard_paths(part)[-1] for part in parts if has_number(checked_path(path=part))}
+
+
 def has_number(path: str) -> bool:
     """Say whether there is one number, such as ``%06d``, in the name of a file, and no other ``%``.
 

@@ -7,17 +7,24 @@ crc32c of a member where tar has the name of its group, which no reader needs an
     $ tar -tvf x.tar
     -rw-r--r-- dataflow/crc32c=1a2b3c4d    30720 1970-01-01 00:00 00000000.jpg
 
+Members that were zeroed, lost or doubled would not be missed by that. So the writer ends with one that says what the
+headers of all others were, and whether a set of files goes on; webdataset passes over names of this kind::
+
+    __dataflow__/end.json      {"version": 1, "headers": "1a2b3c4d", "last": true}
+
 The format is POSIX.1-2001 (pax), with the long names and large numbers of GNU tar when it is read.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 from typing import BinaryIO, NamedTuple
 from zlib import adler32
 
 from ..errors import CorruptDataError
+from .deps import need
 
 BLOCK = 512
 # An archive is as long as a multiple of this, as tar has it since there are tapes.
@@ -25,6 +32,8 @@ RECORD = 20 * BLOCK
 # The owner of members with a checksum, and of those whose key is only the number of the datapoint.
 OWNER, UNNAMED = b"dataflow", b"dataflow-unnamed"
 _GROUP = b"crc32c=%08x"
+END = "__dataflow__/end.json"
+_MAX_END_BYTES = 1 << 12
 
 # name, mode, uid, gid, size, mtime, checksum, type, link, magic, owner, group, device (2), prefix
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
@@ -61,6 +70,7 @@ class Member(NamedTuple):
     data: int  # where its bytes begin
     crc: int | None  # of its bytes, if the writer was ours
     unnamed: bool
+    before: int | None  # the checksum of all headers before its own, as TarReader takes it
 
 
 class TarReader:
@@ -72,11 +82,22 @@ class TarReader:
         file: open for reading, in any state.
         size: how many bytes it holds.
         offset: where to begin, the ``start`` of a member.
+        headers: the crc32c of the headers before it, or None: then nobody cares whether all members are there.
         until: where to stop, the ``start`` of another.
+
+    Attributes:
+        offset: where the next header is; at the end, where a reader may begin that would find nothing more.
+        headers: the crc32c of those that were read; None once there is a member that is not of our writer.
+        last: at the end, whether our writer wrote no other file after this one; None if it has not said so.
     """
 
-    def __init__(self, file: BinaryIO, size: int, offset: int = 0, until: int = -1) -> None:
-        self.offset = offset  # of the header that comes next
+    def __init__(
+        self, file: BinaryIO, size: int, offset: int = 0, headers: int | None = 0, until: int = -1
+    ) -> None:  # fmt: skip
+        self.offset, self.headers = offset, headers
+        self.last: bool | None = None
+        self._header = offset
+        self._extend = need("google_crc32c", by="the checksum of the headers").extend
         self._until = until
         self._file, self._size = file, size
         self._at = -1
@@ -87,7 +108,8 @@ class TarReader:
         Raises:
             CorruptDataError: if the file is damaged, ends too early, or has a member that is no regular file.
         """
-        start, more = self.offset, dict[bytes, bytes]()
+        start, before, more = self.offset, self.headers, dict[bytes, bytes]()
+        end = start, before
         if start == self._until:
             return None
         while (block := self._block()) != _ZEROS:
@@ -113,15 +135,70 @@ class TarReader:
                     f"the member {name[:80]!r} at byte {start} promises {size:,} bytes, and the file ends after "
                     f"{max(0, self._size - data):,}: cut short. Copy it again"
                 )
-            if kind == _DIRECTORY or (kind == b"\0" and name.endswith(b"/")):
-                start, more = self.offset, {}
-                continue
             owner, group = fields[10].rstrip(b"\0"), fields[11].rstrip(b"\0")
-            crc = int(group[7:], 16) if owner in (OWNER, UNNAMED) and _is_crc(group) else None
-            return Member(name.decode("utf-8", "surrogateescape"), size, start, data, crc, owner == UNNAMED)
+            is_ours = owner in (OWNER, UNNAMED)
+            if not is_ours:
+                self.headers = None
+            if kind == _DIRECTORY or (kind == b"\0" and name.endswith(b"/")):
+                start, before, more = self.offset, self.headers, {}
+                continue
+            crc = int(group[7:], 16) if is_ours and _is_crc(group) else None
+            member = Member(
+                name.decode("utf-8", "surrogateescape"), size, start, data, crc, owner == UNNAMED, before
+            )  # fmt: skip
+            if not is_ours or member.name != END:
+                return member
+            end, start = (start, before), self.offset
+            self._read_end(member)
+            before = self.headers
         if start != self.offset:
             raise CorruptDataError(f"the header at byte {start} has no member behind it")
         self._check_end()
+        if self.headers:
+            raise CorruptDataError(
+                f"it ends at byte {self.offset} without the member {END!r}, with which TarSerializer ends a file: "
+                "members are missing. Copy it again, or read what is there with verify='off'"
+            )
+        self.offset, self.headers = end
+        return None
+
+    def _read_end(self, member: Member) -> None:
+        """Compare what our writer says of all members with what they were."""
+        try:
+            data = self.read(member) if member.size <= _MAX_END_BYTES else bytearray()
+            match json.loads(data):
+                case {"version": 1, "headers": str(headers), "last": bool(last)}:
+                    expected, self.last = int(headers, 16), last
+                case other:
+                    raise ValueError(f"{str(other)[:60]!r}")
+        except (ValueError, RecursionError) as error:
+            raise CorruptDataError(f"the member {END!r} at byte {member.start} cannot be read: {error}") from error
+        if member.before is not None:
+            if member.before != expected:
+                raise CorruptDataError(
+                    f"the members up to byte {member.start} are not all that were written, or not in their order: "
+                    "damaged. Copy it again, or read what is there with verify='off'"
+                )
+            self.headers = 0  # what follows, after tar --concatenate, ends for itself
+
+    def next_header(self) -> int | None:
+        """Return where, behind the header that was read last, there is another that is whole; None if nowhere.
+
+        It may be that of a member of an archive in a member.
+        """
+        offset = self._header + BLOCK
+        self._seek(offset)
+        while len(block := self._file.read(BLOCK)) == BLOCK:
+            self._at = offset + BLOCK
+            if block[257:262] == _POSIX[:5]:
+                try:
+                    _check_sum(block, block[148:156], offset)
+                except CorruptDataError:
+                    pass  # part of something else
+                else:
+                    return offset
+            offset += BLOCK
+        self._at = -1
         return None
 
     def read(self, member: Member) -> bytearray:
@@ -150,6 +227,9 @@ class TarReader:
         if len(block) != BLOCK:
             raise self._ends(self.offset + len(block))
         self._at = self.offset + BLOCK
+        self._header = self.offset
+        if self.headers is not None and block != _ZEROS:
+            self.headers = self._extend(self.headers, block)
         return block
 
     def _ends(self, offset: int) -> CorruptDataError:
@@ -182,6 +262,8 @@ class TarReader:
         if len(text) != size:
             raise self._ends(start + len(text))
         self._at += size
+        if self.headers is not None:
+            self.headers = self._extend(self.headers, padded(text))
         if kind == b"L":
             records = {b"path": text.partition(b"\0")[0]}
         elif kind == b"K":
@@ -269,6 +351,16 @@ def header(name: str, size: int, crc: int | None = None, unnamed: bool = False) 
     if records:
         return _plain(b"PaxHeaders/" + short[:80], len(records), b"x", OWNER, b"") + padded(records) + block
     return block
+
+
+def end_of(headers: int, last: bool) -> bytes:
+    """Return what stands in the member that is called END.
+
+    Args:
+        headers: the crc32c of all headers before it.
+        last: whether no file of the same set follows.
+    """
+    return json.dumps({"version": 1, "headers": f"{headers:08x}", "last": last}).encode()
 
 
 def _pax_record(key: bytes, value: bytes) -> bytes:

@@ -8,7 +8,6 @@ import threading
 
 import pytest
 
-import dataflow.parallel
 from dataflow import DataFlow, DataFromList, MapData, ProxyDataFlow
 from dataflow.errors import UsageError, WorkerDied, WorkerTimeout
 from dataflow.parallel import (
@@ -184,10 +183,6 @@ def test_old_arguments_are_understood():
     assert (df.num_prefetch, df.num_proc) == (5, 2)
     with pytest.warns(DeprecationWarning, match="is an old name"):
         assert MultiProcessRunnerZMQ(numbers(3), nr_proc=3).num_proc == 3
-
-
-def test_old_names_have_a_new_one_each():
-    assert {old: new for old, new in dataflow.parallel.OLD_NAMES.items() if new not in dataflow.parallel.__all__} == {}
 
 
 def test_repr_is_short():

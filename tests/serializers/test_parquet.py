@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dataflow import DataFromList, MapData
+from dataflow.codec import columns
 from dataflow.testing import FailsAt, numbers, same
 
 pa = pytest.importorskip("pyarrow")
@@ -87,6 +88,19 @@ def test_what_columns_do_not_hold_is_refused_by_its_name(path, kind, rows, messa
         save(kind, rows, path)
     assert caught.value.__notes__[0].startswith(f"in {kind.__name__}.save, datapoint ")
     assert not os.path.exists(path)
+
+
+@BOTH
+def test_arrays_beyond_what_a_column_holds_are_refused_by_their_name(path, kind, monkeypatch):
+    with pytest.raises(TypeError, match=r"dp\[1\]: .*too large: a column holds arrays of up to 1 GiB and 63 dim.*LMDB"):
+        save(kind, [[1, np.zeros((1,) * 64)]], path)
+    monkeypatch.setattr(columns, "MOST_BYTES", 100)
+    with pytest.raises(TypeError, match=r"dp\[1\]: an array of shape \(101,\) and dtype uint8, which is too large"):
+        save(kind, [[1, np.zeros(101, np.uint8)]], path)
+    save(kind, [[1, np.zeros(100, np.uint8)]], path)
+    monkeypatch.setattr(columns, "MOST_BYTES", 99)
+    with pytest.raises(ValueError, match=r"x\.parquet': .* of arrays that are larger than any"):
+        len(kind.load(path))
 
 
 @BOTH

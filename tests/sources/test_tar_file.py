@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pickle
+import shutil
+import subprocess
 import tarfile
 
 import numpy as np
@@ -151,7 +153,7 @@ def test_a_flipped_bit_is_found_and_its_place_named(path, rows):
     with open(path, "rb") as file:
         good = file.read()
     with tarfile.open(path) as tar:
-        info = tar.getmembers()[-1]
+        info = tar.getmembers()[-2]  # behind it the end is described
     for bit in range(0, 8 * info.size, 37):
         flipped = bytearray(good)
         flipped[info.offset_data + bit // 8] ^= 1 << bit % 8
@@ -179,6 +181,68 @@ def test_a_cut_file_is_never_a_shorter_pass(path, shuffle):
             list(df)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(lambda blocks: blocks[:8] + [bytes(512)] * len(blocks[8:]), "without the member", id="zeroed"),
+        pytest.param(lambda blocks: blocks[:8] + blocks, "not all that were written", id="doubled"),
+        pytest.param(lambda blocks: blocks[:4] + blocks[8:], "not all that were written", id="lost"),
+        pytest.param(lambda blocks: blocks[4:8] + blocks[:4] + blocks[8:], "in their order", id="in another order"),
+    ],
+)
+def test_whole_members_that_are_lost_or_doubled_are_missed(path, change, message):
+    rows = [{"__key__": str(number), "txt": "a", "cls": number} for number in range(4)]  # of four blocks each
+    TarSerializer.save(DataFromList(rows, shuffle=False), path)
+    with open(path, "r+b") as file:
+        data = file.read()
+        file.seek(0)
+        file.truncate()
+        file.write(b"".join(change([data[at : at + 512] for at in range(0, len(data), 512)])))
+    for shuffle in (False, True):
+        with pytest.raises(CorruptDataError, match=message):
+            read(path, shuffle=shuffle)
+    assert message in [*TarSerializer.damages(path)][-1][1]
+    assert {dp["__key__"] for dp in read(path, verify="off")} <= {"0", "1", "2", "3"}
+
+
+def test_a_position_keeps_what_is_known_of_the_members_before_it(path):
+    TarSerializer.save(DataFromList(KEYED, shuffle=False), path)
+    with open(path, "r+b") as file:
+        data = bytearray(file.read())
+        it = iter(TarSerializer.load(path))
+        for _ in range(5):
+            next(it)
+        offset = it.state_dict()["at"]["offset"]
+        data[offset:] = bytes(len(data) - offset)
+        file.seek(0)
+        file.write(data)
+    df = TarSerializer.load(path)
+    df.load_state_dict(it.state_dict())
+    with pytest.raises(CorruptDataError, match=r"record 5: it ends at byte \d+ without the member"):
+        next(iter(df))
+
+
+@pytest.mark.parametrize("shuffle", [False, True, "shards"])
+def test_a_missing_last_file_of_a_numbered_set_is_missed(shards, shuffle):
+    pattern = shards.replace("{000..002}", "%03d")
+    assert len(read(pattern, shuffle=shuffle)) == 10
+    os.unlink(shards.replace("{000..002}", "002"))
+    with pytest.raises(CorruptDataError, match=r"x-001\.tar', record 4: it is not the last file .* is missing"):
+        read(pattern, shuffle=shuffle)
+    assert len(read(pattern, shuffle=shuffle, verify="off")) == 8
+    assert len(read(shards.replace("002", "001"), shuffle=shuffle)) == 8  # who names files means no others
+
+
+def test_archives_that_tar_has_put_together_are_read_as_one(path, tmp_path):
+    if shutil.which("tar") is None:
+        pytest.skip("needs tar")
+    TarSerializer.save(DataFromList(KEYED[:4], shuffle=False), path)
+    TarSerializer.save(DataFromList(KEYED[4:], shuffle=False), tmp_path / "y.tar")
+    subprocess.run(["tar", "--concatenate", "-f", path, tmp_path / "y.tar"], check=True)
+    assert all(map(same, read(path), KEYED))
+    assert len(TarSerializer.load(path)) == 10
+
+
 def test_files_of_webdataset_are_read_and_ours_by_it(tmp_path):
     wds = pytest.importorskip("webdataset")
     rows = [{**dp, "json": {"a": [1]}, "txt": "t"} for dp in KEYED]
@@ -189,9 +253,10 @@ def test_files_of_webdataset_are_read_and_ours_by_it(tmp_path):
     TarSerializer.save(DataFromList(rows, shuffle=False), tmp_path / "ours.tar")
     with open(tmp_path / "ours.tar", "rb") as stream:  # opened here, since webdataset never closes what it has opened
         theirs = wds.DataPipeline(
-            [{"url": "ours.tar", "stream": stream}], wds.tariterators.tar_file_expander, wds.tariterators.group_by_keys,
+            lambda: wds.tariterators.tar_file_expander([{"url": "ours.tar", "stream": stream}]),
+            wds.tariterators.group_by_keys,
             wds.decode(),
-        )  # fmt: skip
+        )
         assert all(same({name: dp[name] for name in row}, row) for dp, row in zip(theirs, rows, strict=True))
 
 

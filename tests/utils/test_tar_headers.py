@@ -15,7 +15,8 @@ LONG = f"{'folder/' * 15}{'x' * 90}.txt"
 
 
 def reader(data):
-    return TarReader(io.BytesIO(data), len(data))
+    """Read members without the one at the end that tells what all of them are."""
+    return TarReader(io.BytesIO(data), len(data), headers=None)
 
 
 def member(name=b"a.txt", **fields):
@@ -61,7 +62,8 @@ def test_the_standard_library_reads_our_headers(name):
         (info,) = tar.getmembers()
         assert (info.name, info.gname) == (name, "crc32c=00abcdef")
         assert tar.extractfile(info).read() == b"one"
-    assert reader(data).member()[:2] + reader(data).member()[4:] == (name, 3, 0xABCDEF, False)
+    found = reader(data).member()
+    assert (found.name, found.size, found.crc, found.unnamed) == (name, 3, 0xABCDEF, False)
 
 
 def test_a_size_beyond_eight_gibibytes_is_written_and_read():
