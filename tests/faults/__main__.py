@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from .table import Case, Verdict, attempt, cases
 
@@ -29,15 +30,15 @@ def main() -> int:
     with ThreadPoolExecutor(jobs) as pool:
         runs = chosen * repeats
         try:
-            for case, verdict in zip(runs, pool.map(attempt, runs), strict=True):
+            for case, verdict in zip(runs, pool.map(partial(attempt, part=True), runs), strict=True):
                 verdicts[case.fault].append(verdict)
                 if verdict.what:
                     print(f"{verdict.what.upper()} {verdict.why}", file=sys.stderr, flush=True)
         except KeyboardInterrupt:  # no more of them; what runs is followed to its end
             pool.shutdown(cancel_futures=True)
-            raise
+    count = sum(map(len, verdicts.values()))
     print_table(chosen, verdicts)
-    print(f"\n{len(chosen)} cases, {repeats} times each, {jobs} at a time, {time.monotonic() - start:.0f} s")
+    print(f"\n{count} of {len(runs)} runs, {jobs} at a time, {time.monotonic() - start:.0f} s")
     return int(any(verdict.what for found in verdicts.values() for verdict in found))
 
 

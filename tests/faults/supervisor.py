@@ -32,6 +32,8 @@ SHM = pathlib.Path("/dev/shm")
 PR_SET_CHILD_SUBREAPER = 36
 # A worker that is hung up on leaves its socket to the kernel. What the program itself leaks is counted, not warned of.
 WARNINGS = ("-W", "error", "-W", "ignore::ResourceWarning")
+# What the programs compile once for all of them.
+COMPILED = tempfile.TemporaryDirectory(prefix="faults-compiled-")
 # Within this many seconds of its end, nothing of a program may be left.
 GRACE = 2.0
 
@@ -73,6 +75,7 @@ def run(
         shm = {*os.listdir(SHM)}
         environment = {
             **os.environ, TOKEN: token, "DATAFLOW_PIPEDIR": str(pipes), "TMPDIR": folder, "PYTHONPATH": str(ROOT),
+            "PYTHONPYCACHEPREFIX": COMPILED.name, "PYTHONDONTWRITEBYTECODE": "",
         }  # fmt: skip
         start = time.monotonic()
         program = subprocess.Popen(

@@ -60,14 +60,15 @@ def few_cases() -> Iterator[Case]:
             yield case
 
 
-def attempt(case: Case) -> Verdict:
-    """Make one fault happen."""
+def attempt(case: Case, part: bool = False) -> Verdict:
+    """Make one fault happen; of one that goes through many moments or errors, only a random part."""
     if case.fault == "unguarded_script":
         report = supervisor.run(HERE / "unguarded.py", case[1:], limit=LIMIT)
         code, said = 0, "[[10], [20], [30]]\n"
     else:
         fault = program.FAULTS[case.fault]
-        report = supervisor.run(HERE / "program.py", case, limit=LIMIT, send=fault.send, to_group=fault.to_group)
+        arguments = [*case, *(["part"] if part else [])]
+        report = supervisor.run(HERE / "program.py", arguments, limit=LIMIT, send=fault.send, to_group=fault.to_group)
         code, said = fault.code, ""
     what = why = ""
     if report.code is None:
