@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check format bench faults fuzz clean
+.PHONY: demo test check format bench faults fuzz huge clean
 
 demo: $(VENV)/.demo
 	$(BIN)/dataflow demo
@@ -27,9 +27,14 @@ bench: $(VENV)/.bench
 
 faults: $(VENV)/.test
 	$(BIN)/python -m tests.faults
+	$(BIN)/python -m tests.saving
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz
+
+# Arrays beyond 2 and 4 GiB: needs 16 GiB of memory and 10 GiB of disk.
+huge: $(VENV)/.test
+	HUGE=1 $(BIN)/python -m pytest tests/serializers/test_round_trip.py -k huge
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

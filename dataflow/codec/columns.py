@@ -265,7 +265,7 @@ def parts_of(array: Any) -> Iterator[Any]:
     """Yield the bytes of an Arrow array of ours: whether there are values, where they end, and what they are."""
     rows = len(array)
     if isinstance(array, pyarrow().ExtensionArray):
-        yield np.frombuffer(array.storage.buffers()[-1], np.uint8, rows * _tensor_bytes(array.type))
+        yield np.frombuffer(array.storage.buffers()[-1] or b"", np.uint8)[: rows * _tensor_bytes(array.type)]
         return
     buffers = array.buffers()
     if not rows or pyarrow().types.is_null(array.type):

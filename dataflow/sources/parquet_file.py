@@ -301,6 +301,7 @@ class ArrowData(ColumnData):
 
         def read(group: int) -> Iterator[Any]:
             batch, noted = file.get_batch_with_custom_metadata(group)
+            batch.validate()  # or its checksum might be taken of less than it says
             is_last = group == batches - 1
             if note is not None and (noted is None or noted.get(NOTE) != batch_note(batch, group, is_last)):
                 raise CorruptDataError("its checksum does not agree, or batches behind it are missing. Copy it again")
