@@ -19,6 +19,7 @@ KINDS = {
     "thread": ("thread", None),
     "fork": ("process", "fork"),
     "spawn": ("process", "spawn"),
+    "forkserver": ("process", "forkserver"),
     "zmq": ("zmq", "fork"),
     "zmq-spawn": ("zmq", "spawn"),
 }

@@ -16,7 +16,7 @@ from dataflow import BatchData, DataFromGenerator, DataFromList, DataFromQueue, 
 from dataflow.errors import EmptyFlowError, UsageError, WorkerDied
 from dataflow.testing import FailsAt, check_dataflow, numbers
 
-ALL = ["inline", "thread", "fork", "spawn", "zmq", "zmq-spawn"]
+ALL = ["inline", "thread", "fork", "spawn", "forkserver", "zmq", "zmq-spawn"]
 QUICK = ["inline", "thread", "fork", "zmq"]
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
 import sys
 import time
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -276,3 +279,53 @@ def test_what_stands_above_workers_without_order_goes_back_exactly(above):
             df.load_state_dict(state)
             received += df
         assert sorted(int(i) for dp in received for i in np.ravel(dp[0])) == [*range(60)]
+
+
+PROGRAM = """
+import json, sys, time
+from itertools import islice
+import dataflow as D
+
+def func(dp, rng):
+    time.sleep(0.002 * (dp[0] % 3))
+    return [dp[0], float(rng.normal())]
+
+kind, count, state = sys.argv[1], int(sys.argv[2]), sys.stdin.read()
+D.set_seed(7)
+ds = D.DataFromList([[i] for i in range(90)])
+if kind == "thread":
+    df = D.MultiThreadMapData(ds, 3, func, strict=True)
+elif kind == "process":
+    df = D.MultiProcessMapData(ds, 2, func, strict=True)
+else:
+    df = D.MultiProcessRunner(D.MapData(ds, func), 20, 2)
+if state:
+    df.load_state_dict(json.loads(state))
+print(json.dumps([[*islice(df, count)], df.state_dict()]))
+df.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "second"), [("process", "process"), ("process", "thread"), ("runner", "runner")])
+def test_a_position_among_several_workers_continues_in_a_new_process(first, second, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+
+    def run(kind, count, state):
+        done = subprocess.run(
+            [sys.executable, "program.py", kind, str(count)], input=state, capture_output=True, text=True, check=True,
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        )  # fmt: skip
+        received, after = json.loads(done.stdout)
+        return received, json.dumps(after)
+
+    before, state = run(first, 25, "")
+    more, state = run(second, 25, state)
+    rest, _ = run(first, 90, state)
+    received = [tuple(dp) for dp in before + more + rest]
+    if first == "runner":  # two copies: a pass is 90 of their datapoints, from where each of them was
+        assert len(received) == 90
+        assert max(Counter(received).values()) == 1  # they draw different numbers
+    else:
+        assert len(set(received)) == 90
+        assert sorted(i for i, _ in received) == [*range(90)]
