@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ..errors import DataFlowTerminated
 from .failure import explain
-from .target import IN_WORDS, TargetError, is_data_file
+from .target import IN_WORDS, TargetError, is_data_file, similar
 
 COMMANDS = {
     "speed": "measure how fast a flow yields its datapoints",
@@ -61,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str], args: argparse.Namespace) -> int:
+    if argv and argv[0] not in COMMANDS and (others := similar(argv[0], COMMANDS)):
+        raise TargetError(f"there is no command {argv[0]!r}{others}")
     try:
         _parser(argv).parse_args(argv, args)
     except SystemExit as end:  # argparse has said what there is to say

@@ -9,7 +9,7 @@ from .save import size, write
 
 EXAMPLES = """\
 The suffixes tell the formats: .lmdb .tfrecord .npz .h5 .tar .parquet .arrow; files in .svm are only read. A or B may
-be a URL for the formats that can be read or written along: .tfrecord, .tar, .parquet and .arrow.
+be a URL for the formats that can be read or written along: .tfrecord, .npz, .tar, .parquet and .arrow.
 
 What comes back from B is what came from A, bit by bit; what B cannot hold is an error that names it.
 

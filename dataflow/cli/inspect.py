@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     """Print what is found; an error in the first datapoint comes behind that."""
     found = {"file": args.file, **target.reader(args.file).inspect(args.file)}
     try:
-        if found.get("codec", "") is not None:
+        if found.get("codec", "") not in (None, "arrays"):  # these hold no datapoints
             found[FIRST] = _first(args.file, target.options(args))
     finally:
         print(json.dumps(found) if args.json else _text(found))

@@ -10,6 +10,7 @@ from typing import Any
 from ..base import ProxyDataFlow
 from ..errors import EmptyFlowError
 from ..passes import Place, Run, Walk
+from ..serializers import save as save_to
 from ..utils.open_file import size_of
 from ..utils.open_lmdb import data_file
 from ..utils.shards import shard_paths
@@ -18,7 +19,7 @@ from . import target
 EXAMPLES = f"""\
 {target.HELP}
 FILE ends in .lmdb, .tfrecord, .npz, .h5, .tar, .parquet or .arrow, and may be a URL for the formats that can be
-written along: .tfrecord, .tar, .parquet and .arrow.
+written along: .tfrecord, .npz, .tar, .parquet and .arrow.
 
 examples:
   dataflow save train.py:make_flow train.lmdb
@@ -47,15 +48,20 @@ def write(source: str, file: str, options: dict[str, Any]) -> str:
         EmptyFlowError: if there is no datapoint; then there is no file, too.
         Exception: whatever the flow raises, or ``save`` of the format.
     """
-    kind = target.writer(file)
+    target.writer(file)
     with _Counted(target.load(source, **options), source) as df:
-        kind.save(df, file)
+        try:
+            save_to(df, file)
+        except EmptyFlowError as error:
+            if not df.count:
+                error.__notes__ = []  # which say at what datapoint it was
+            raise
     return f"{df.count:,} datapoints, {size(file)}"
 
 
 def size(file: str) -> str:
     """Return the size of a file as text, or of all shards that it stands for."""
-    files = [data_file(file)] if os.path.isdir(file) else [file] if os.path.exists(file) else shard_paths(file)
+    files = [data_file(file)] if os.path.isdir(file) else shard_paths(file)
     total = sum(map(size_of, files))
     return f"{total / 1e6:,.1f} MB" if total >= 100_000 else f"{total:,} bytes"
 

@@ -176,14 +176,14 @@ def _missing(path: str) -> str | None:
     if is_url(path) or os.path.exists(path) or "{" in path or has_number(path):  # these stand for several files
         return None
     file = pathlib.Path(path)
-    return f"no such file: {path!r}{_similar(file.name, (other.name for other in file.parent.glob('*'))) or '.'}"
+    return f"no such file: {path!r}{similar(file.name, (other.name for other in file.parent.glob('*'))) or '.'}"
 
 
 def _run_file(path: str) -> ModuleType:
     """Run a Python file as a module, with its directory first on the import path, as ``python path`` does."""
     file = pathlib.Path(path).resolve()
     if not file.is_file():
-        others = _similar(file.name, (other.name for other in file.parent.glob("*.py")))
+        others = similar(file.name, (other.name for other in file.parent.glob("*.py")))
         raise TargetError(f"no such file: {path!r}{others}")
     _search_first(file.parent)
     # A module that is loaded already, such as one of the standard library, keeps its name.
@@ -208,7 +208,7 @@ def _import(name: str) -> ModuleType:
             raise
         parent, _, last = error.name.rpartition(".")
         found = pkgutil.iter_modules(_folders(parent))
-        others = _similar(last, (module.name for module in found))
+        others = similar(last, (module.name for module in found))
         raise TargetError(f"there is no module {error.name!r}{others}") from None
 
 
@@ -228,11 +228,12 @@ def _look_up(module: ModuleType, place: str, name: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise TargetError(f"{place!r} has no {name!r}{_similar(part, dir(found))}") from None
+            raise TargetError(f"{place!r} has no {name!r}{similar(part, dir(found))}") from None
     return found
 
 
-def _similar(name: str, others: Iterable[str]) -> str:
+def similar(name: str, others: Iterable[str]) -> str:
+    """Ask whether one of ``others`` was meant, or return nothing if none is like ``name``."""
     close = difflib.get_close_matches(name, [other for other in others if not other.startswith("__")], cutoff=0.7)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 

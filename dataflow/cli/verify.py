@@ -63,7 +63,10 @@ def run(args: argparse.Namespace) -> None:
             f"{_end_of(process.returncode)}. What follows was not read"
         )
     if faults.count:
-        raise CorruptDataError(f"{args.file!r}: {faults.count:,} of {read:,} records are damaged")
+        # Not "of so many": a fault may be one of the file, and a record that is lost was not read.
+        raise CorruptDataError(
+            f"{args.file!r} is damaged: {faults.count:,} fault{'s' * (faults.count > 1)}, {read:,} records read"
+        )
     unseen = "" if checksums != "none" else "; it has no checksums that would tell a changed value"
     print(f"{args.file}: all {read:,} records can be read{unseen}")
 

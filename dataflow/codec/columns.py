@@ -156,7 +156,9 @@ def to_arrow(column: Column, values: list[Any], tensors: bool, fail: Fail) -> An
         python = _PYTHON.get(column.kind) or _SCALARS[column.kind]
         for index, value in enumerate(values):
             if type(value) is not python and value is not None:
-                raise fail(index, f"it was {column.kind} so far, and is {type(value).__name__} now. Make them alike")
+                raise fail(index, _unlike(column.kind, type(value).__name__))
+        if column.kind in _SCALARS:
+            return _numpy_to_arrow(values, python, kind)
         try:
             return pa.array(values, kind)
         except (pa.ArrowException, ValueError, OverflowError) as error:
@@ -176,6 +178,19 @@ def to_arrow(column: Column, values: list[Any], tensors: bool, fail: Fail) -> An
         return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, raw])
     items = pa.Array.from_buffers(kind.value_type, len(values) * math.prod(column.shape), [None, raw])
     return pa.ExtensionArray.from_storage(kind, pa.FixedSizeListArray.from_arrays(items, math.prod(column.shape)))
+
+
+def _unlike(kind: str, seen: str) -> str:
+    if kind == "none":
+        return f"it was None in the whole first group of rows, and is {seen} now. Begin with a row that has a value"
+    return f"it was {kind} so far, and is {seen} now. Make them alike"
+
+
+def _numpy_to_arrow(values: list[Any], scalar: Any, kind: Any) -> Any:
+    """Return numpy scalars as an Arrow array. Arrow takes them for Python's, which changes bits of a float32 NaN."""
+    gaps = np.array([value is None for value in values], bool)
+    known = [scalar(0) if value is None else value for value in values]
+    return pyarrow().array(np.array(known, scalar), kind, mask=gaps if gaps.any() else None)
 
 
 def _first_failing(values: list[Any], kind: Any) -> int:
@@ -245,9 +260,13 @@ def from_arrow(column: Column, array: Any, block: Any = None) -> Iterator[Any]:
     if column.kind not in _SCALARS:
         return iter(array.to_pylist())
     kind = _SCALARS[column.kind]
-    if array.null_count or kind is np.bool_:
+    if kind is np.bool_:
         return iter([None if value is None else kind(value) for value in array.to_pylist()])
-    return iter(array.to_numpy(zero_copy_only=False))
+    if not array.null_count:
+        return iter(array.to_numpy(zero_copy_only=False))
+    # Gaps would come as NaN among floats of 64 bits, which changes bits of others: take the values without the gaps.
+    values = pyarrow().Array.from_buffers(array.type, rows, [None, array.buffers()[1]], offset=array.offset).to_numpy()
+    return (value if there else None for value, there in zip(values, array.is_valid().to_pylist(), strict=True))
 
 
 def _data(array: Any) -> tuple[Any, int]:

@@ -36,7 +36,10 @@ _NUMBER = ("cls", "class", "cls2", "count", "id", "index", "inx")
 _JSON = ("json", "jsn")
 _MSGPACK = ("mp", "msg", "msgpack")
 _PICKLE = ("pyd", "pickle", "pkl")
-_INTEGER = re.compile(rb"\s*[+-]?\d{1,4000}\s*", re.ASCII)
+# Python itself reads and writes no more than 4300, for the time that it would take.
+_MOST_DIGITS = 4000
+_INTEGER = re.compile(rb"\s*[+-]?\d{1,%d}\s*" % _MOST_DIGITS, re.ASCII)
+_INT_END = 10**_MOST_DIGITS
 _NPY = b"\x93NUMPY"
 _MAX_NPY_HEADER = 10_000
 # More headers than this many are those of a hostile file.
@@ -126,7 +129,13 @@ def _read_number(data: bytearray, *_: bool) -> int:
 
 
 def _write_number(value: Any) -> bytes:
-    return b"%d" % _checked(int, value)
+    return b"%d" % _few_digits(_checked(int, value))
+
+
+def _few_digits(value: int) -> int:
+    if not -_INT_END < value < _INT_END:
+        raise TypeError(f"it takes an int of up to {_MOST_DIGITS} digits, and this has more. {_OTHERWISE}")
+    return value
 
 
 def _read_json(data: bytearray, *_: bool) -> Any:
@@ -145,7 +154,10 @@ def _check_json(value: Any, where: str, depth: int) -> None:
         items = value.items()
     elif kind is list:
         items = enumerate(value)
-    elif kind in (str, int, bool) or value is None or (kind is float and not math.isnan(value)):
+    elif kind is int:
+        _few_digits(value)
+        return
+    elif kind in (str, bool) or value is None or (kind is float and not math.isnan(value)):
         return
     else:
         what = "a dict with keys that are not str" if kind is dict else "nan" if kind is float else kind.__name__

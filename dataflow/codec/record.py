@@ -230,8 +230,7 @@ def decode(data: bytes | bytearray | memoryview, copy: bool, verify: bool) -> An
         if magic == CHECKED:
             if verify and checksum(data) != _INTACT:
                 raise CorruptDataError(
-                    "a damaged record: its bytes and their checksum do not agree. "
-                    "Write it again, or read what is left of it with verify=False"
+                    "a damaged record: its bytes and their checksum do not agree. Copy it again, or write it anew"
                 )
         elif magic != UNCHECKED:
             raise CorruptDataError(

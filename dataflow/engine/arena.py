@@ -12,6 +12,7 @@ The life of one block:
 3.  The consumer cuts its arrays from one plain ndarray over the block. They are its own, to write to and to keep: all
     that is derived from them, by slicing, reshaping or `torch.from_numpy`, keeps that ndarray alive.
 4.  When it goes, its weak reference notes the offset. The next time the consumer sends or waits, the worker is told.
+5.  Before a process forks, its blocks become memory of its own, as any other: a child that sees an array is not seen.
 
 The first touch of a page costs as much as copying it forty times, so few blocks that are used again are all there is
 to speed. The file is as long as it may become, which costs nothing before it is touched; pages of blocks that are not
@@ -29,7 +30,6 @@ import pickle
 import struct
 import weakref
 from collections import deque
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ from .frames import Frame
 BYTES = 8 << 30
 # Blocks begin and end at multiples of this many bytes, so that each has pages of its own.
 GRAIN = 1 << 16
-MADV_REMOVE = 9
+MADV_REMOVE, MAP_FIXED = 9, 0x10
 
 TABLE = struct.Struct("<QI")  # bytes of all arrays, how many there are
 PLACE = struct.Struct("<QQQ")  # of an array: its block, where it starts in the file, its bytes
@@ -74,10 +74,36 @@ class Arena:
             descriptor.close()
             return None
 
+    def make_private(self, block: int, size: int) -> None:
+        """Put memory of this process in the place of a block, with what is in it."""
+        address = ctypes.addressof(self.memory) + block
+        content = ctypes.string_at(address, size)
+        self._map(address, whole(size), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+        ctypes.memmove(address, content, size)
+
+    def map_again(self, block: int, size: int) -> None:
+        """Put the file back in the place of memory of this process."""
+        self._map(ctypes.addressof(self.memory) + block, whole(size), mmap.MAP_SHARED, self.descriptor.fileno(), block)
+
+    @staticmethod
+    def _map(address: int, size: int, flags: int, fd: int, offset: int) -> None:
+        found = _libc().mmap(address, size, mmap.PROT_READ | mmap.PROT_WRITE, flags | MAP_FIXED, fd, offset)
+        if found != address:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
     @property
     def share(self) -> int:
         """The bytes of the part of each worker; worker 0 has the first of them."""
         return BYTES // self._workers // GRAIN * GRAIN
+
+
+class _Lease(weakref.ref[Any]):
+    """Refers to the array over a block of some bytes. Its callback is of C: in one of Python Ctrl-C would be lost."""
+
+    __slots__ = ("block", "size")
+
+    block: int
+    size: int
 
 
 class Leases:
@@ -85,9 +111,9 @@ class Leases:
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
-        self._alive: dict[int, tuple[weakref.ref[Any], int]] = {}  # by offset, with the bytes that are in use
-        self._dropped: deque[int] = deque()
-        self._retired: set[int] = set()
+        self._alive: dict[int, _Lease] = {}  # by offset
+        self._dropped: deque[Any] = deque()
+        self._private: set[int] = set()  # those that are not part of the file, for now
         _all.add(self)
 
     def open(self, data: Any) -> Any:
@@ -105,19 +131,21 @@ class Leases:
     def _lease(self, block: int, size: int) -> Any:
         # Plain: a subclass or a memoryview would go before the views of it.
         owner = np.frombuffer(self.arena.memory, np.uint8, size, block)
-        # It refers to nothing but the queue: it may be called by any thread, at any time, also in a forked child.
-        self._alive[block] = weakref.ref(owner, partial(_note, self._dropped, block, os.getpid())), size
+        lease = self._alive[block] = _Lease(owner, self._dropped.append)
+        lease.block, lease.size = block, size
         return owner
 
     def returned(self) -> dict[int, bytes]:
         """Return the blocks that have come back since this was asked last, packed, by worker."""
         offsets: dict[int, bytes] = {}
         while self._dropped:
-            block = self._dropped.popleft()
-            del self._alive[block]
-            if block not in self._retired:
-                worker = block // self.arena.share
-                offsets[worker] = offsets.get(worker, b"") + OFFSET.pack(block)
+            lease = self._dropped.popleft()
+            del self._alive[lease.block]
+            if lease.block in self._private:
+                self._private.discard(lease.block)
+                self.arena.map_again(lease.block, lease.size)
+            worker = lease.block // self.arena.share
+            offsets[worker] = offsets.get(worker, b"") + OFFSET.pack(lease.block)
         return offsets
 
     @property
@@ -128,21 +156,29 @@ class Leases:
     def part(self, worker: int) -> tuple[int, int]:
         """Return where a new worker may take blocks, from and to: behind those that its predecessor has lent."""
         start, stop = worker * self.arena.share, (worker + 1) * self.arena.share
-        lent = [block + size for block, (_, size) in self._alive.items() if start <= block < stop]
-        return -(-max(lent, default=start) // GRAIN) * GRAIN, stop
+        lent = [lease.block + lease.size for lease in self._alive.values() if start <= lease.block < stop]
+        return whole(max(lent, default=start)), stop
 
-    def retire(self) -> None:
-        """Use no block again whose arrays a child sees that is about to be forked."""
-        self._retired.update(self._alive)
+    def make_private(self) -> None:
+        """Turn the blocks of arrays that are there into memory that a child gets a copy of."""
+        for block, lease in self._alive.items():
+            if block not in self._private and lease() is not None:
+                self.arena.make_private(block, lease.size)
+                self._private.add(block)
 
     def close(self) -> None:
         """Give all pages back but those of arrays that are still there; these stay valid."""
         self.returned()
-        kept = sorted((block, size) for block, (_, size) in self._alive.items())
+        kept = sorted((block, lease.size) for block, lease in self._alive.items())
         start = 0
         for block, size in [*kept, (BYTES, 0)]:
             discard(self.arena.memory, start, block - start)
-            start = block + -(-size // GRAIN) * GRAIN
+            start = block + whole(size)
+
+
+def whole(size: int) -> int:
+    """Return the bytes of the pages that so many bytes at the start of a block use."""
+    return -(-size // GRAIN) * GRAIN
 
 
 def _mapped(fd: int, size: int) -> Any:
@@ -174,17 +210,12 @@ def _libc() -> Any:
     return libc
 
 
-def _note(dropped: deque[int], block: int, pid: int, _: Any) -> None:
-    if os.getpid() == pid:
-        dropped.append(block)
-
-
 _all: weakref.WeakSet[Leases] = weakref.WeakSet()
 
 
 def _before_fork() -> None:
     for leases in list(_all):
-        leases.retire()
+        leases.make_private()
 
 
 if hasattr(os, "register_at_fork"):

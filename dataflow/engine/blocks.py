@@ -47,7 +47,9 @@ class Blocks:
         self._lent: set[int] = set()
         # Blocks in which this worker has an array itself, and those whose array has gone.
         self._own: dict[int, weakref.ref[Any]] = {}
-        self._gone: deque[int] = deque()
+        self._gone: deque[Any] = deque()
+        self._seen: set[int] = set()  # those that a child of this worker may see: they are not used any more
+        _all.add(self)
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
         """Return an array in a block of its own, to be filled and sent from there; None if there is none."""
@@ -58,8 +60,7 @@ class Blocks:
         if block is None:
             return None
         owner = np.frombuffer(self._memory, np.uint8, size, block)
-        gone = self._gone
-        self._own[block] = weakref.ref(owner, lambda _: gone.append(block))
+        self._own[block] = weakref.ref(owner, self._gone.append)  # of C: in a callback of Python Ctrl-C would be lost
         return np.ndarray(shape, dtype, owner)
 
     def share(self, frame: Frame) -> Frame:
@@ -91,8 +92,13 @@ class Blocks:
             return None
         start = int(np.frombuffer(array, np.uint8).__array_interface__["data"][0]) - self._address
         block = next((block for block, alive in self._own.items() if alive() is owner), None)
-        if block is None or block in self._lent or (sys.getrefcount(source), sys.getrefcount(owner)) != SOLE:
-            return None  # who else holds it, or a part of it, such as a cache, would share it with the consumer
+        if (
+            block is None
+            or block in self._lent
+            or block in self._seen
+            or (sys.getrefcount(source), sys.getrefcount(owner)) != SOLE
+        ):
+            return None  # who else holds it, its datapoint or a part of it would share it with the consumer
         return block, start, len(array)
 
     def free(self, data: Any) -> None:
@@ -120,13 +126,16 @@ class Blocks:
 
     def _bury(self) -> None:
         """Put back blocks in which this worker had an array."""
-        while self._gone:
-            block = self._gone.popleft()
-            del self._own[block]
-            if block not in self._lent:
-                self._put(block)
+        if self._gone:
+            self._gone.clear()
+            for block in [block for block, alive in self._own.items() if alive() is None]:
+                del self._own[block]
+                if block not in self._lent:
+                    self._put(block)
 
     def _put(self, block: int) -> None:
+        if block in self._seen:
+            return
         free = self._free[self._sizes[block]]
         free.append(block)
         if len(free) > HOT:
@@ -143,11 +152,22 @@ def rounded(size: int) -> int:
     return max(-(-size // grain), 1) * grain
 
 
+_all: weakref.WeakSet[Blocks] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for blocks in list(_all):
+        blocks._seen.update(blocks._own)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork)
+
+
 def _references_to_a_message() -> tuple[int, int]:
-    """Count the references to an array, and to that which it is a view of, if only a pickled message holds it."""
+    """Count the references to an array, and to what it views, that was in a message which is pickled and gone."""
     buffers = Buffers()
-    message = [[np.ndarray((1 << 16,), np.uint8, np.zeros(1 << 16, np.uint8))]]
-    dumps(message, buffers)
+    dumps([[np.ndarray((1 << 16,), np.uint8, np.zeros(1 << 16, np.uint8))]], buffers)
     source = buffers[0].obj
     owner = getattr(source, "base", None)
     return sys.getrefcount(source), sys.getrefcount(owner)

@@ -197,7 +197,8 @@ class _Inbox:
 def _outlet(task: Task, channel: Far, blocks: Blocks | None) -> Callable[[Kind, Any], None]:
     def emit(kind: Kind, payload: Any) -> None:
         if kind is Kind.MESSAGE:
-            frame = encode(task, payload)
+            frame = encode(task, payload[0])
+            payload.clear()  # what else refers to its arrays now, keeps them
             channel.send(frame if blocks is None else blocks.share(frame))
         else:
             channel.send(Frame(kind, pack(payload) if kind is Kind.ERROR else b""))

@@ -140,6 +140,8 @@ class Forker:
                 if pid == 0:
                     gc.freeze()
             if pid == 0:
+                for handlers in reversed(_put_off):
+                    _give_back(handlers)
                 child.run_forked(self._task, context, end, share, bond, mask)
             return pid
 
@@ -242,6 +244,7 @@ def signals_held() -> Iterator[Mask]:
     handlers: dict[int, Any] = {}
     came: list[int] = []
     mask: set[Any] | None = None
+    _put_off.append(handlers)
     try:
         if threading.current_thread() is threading.main_thread():
             for number in signal.valid_signals():
@@ -251,12 +254,29 @@ def signals_held() -> Iterator[Mask]:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         yield set(map(int, mask))
     finally:
+        _put_off.remove(handlers)
+        _give_back(handlers)
+        for one in came:
+            signal.raise_signal(one)  # it is blocked until the next line
         if mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what was blocked comes now, and is noted
-        for held, handler in handlers.items():
-            signal.signal(held, handler)
-    for one in came:
-        signal.raise_signal(one)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+# Handlers that are put off, the first ones first.
+_put_off: list[dict[int, Any]] = []
+
+
+def _give_back(handlers: dict[int, Any]) -> None:
+    """Set all of these handlers, also if one that is set already raises; then raise what it raised."""
+    raised: BaseException | None = None
+    for number, handler in handlers.items():
+        while signal.getsignal(number) is not handler:
+            try:
+                signal.signal(number, handler)
+            except BaseException as error:
+                raised = error
+    if raised is not None:
+        raise raised
 
 
 class _Courier:

@@ -281,8 +281,8 @@ class ProcessCrew(Crew):
         if self._stacks is not None:
             self._stacks.close()
         if self._leases is not None and alone:
-            self._leases.arena.descriptor.close()
             self._leases.close()
+            self._leases.arena.descriptor.close()
             self._leases = None
 
 

@@ -58,7 +58,7 @@ class _Desk:
             self.permits.get()
         if self.stopped:
             raise HungUp
-        self._arrivals.put(Event(self.context.worker, kind, payload))
+        self._arrivals.put(Event(self.context.worker, kind, payload.pop() if kind is Kind.MESSAGE else payload))
 
     def close(self) -> None:
         self.stopped = True

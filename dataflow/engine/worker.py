@@ -9,6 +9,7 @@ from typing import Any
 from .crew import Kind
 from .task import Context, Task
 
+# Takes an exception; a message in a list, to be taken out; or None.
 Emit = Callable[[Kind, Any], None]
 
 
@@ -53,8 +54,9 @@ def _run(task: Task, inbox: Iterator[Any], context: Context, emit: Emit) -> None
     messages = task.run(inbox, context)
     try:
         for message in messages:
-            emit(Kind.MESSAGE, message)
-            del message  # what it holds may be used again
+            box = [message]
+            del message
+            emit(Kind.MESSAGE, box)  # who takes it out is the last to hold it
     finally:
         # The clean-up of a generator belongs to this worker, and to this moment.
         if (close := getattr(messages, "close", None)) is not None:

@@ -242,6 +242,10 @@ def _paths(keys: list[Any], is_dict: bool, data_paths: list[str] | None) -> list
     for path, names in zip(paths, parts, strict=True):
         if not all(names) or "." in names or "\0" in path or not path.isprintable():
             raise ValueError(f"{path!r} cannot be the path of a dataset: use names with '/' between them")
+        if names[0] == _SUMS:
+            raise ValueError(
+                f"{path!r} cannot be the path of a dataset: {_SUMS!r} is where the checksums go. Rename it"
+            )
         inside = sum(other[: len(names)] == names for other in parts)
         if inside > 1:
             raise ValueError(f"{path!r} cannot be the path of a dataset: another is the same, or begins with it")

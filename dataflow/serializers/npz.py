@@ -134,6 +134,9 @@ class NumpySerializer:
         df = NumpySerializer.load(path, shuffle=False, allow_pickle=allow_pickle)
         if isinstance(df, NpzRecords):
             yield from df.damages(on_record)
+        elif on_record is not None:  # all of it has been loaded
+            for _ in df:
+                on_record()
 
 
 def _unpickled(path: str) -> list[Any]:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from ..base import DataFlow, as_flow
 from ..errors import EndlessLength, UsageError
-from ..utils.files import published
+from ..utils.files import existing_folder, published
 from ..utils.open_file import checked_path, is_url, published_stream, refuse_existing
 from ..utils.progress import progress
 
@@ -114,9 +114,11 @@ class Saving:
         self._running = False
 
     def _begin(self) -> Iterator[Any]:
-        """Start the pass, unless it is started or there is a file already."""
+        """Start the pass, unless it is started; raise before it if there is a file already, or no folder."""
         if self._it is None:
             refuse_existing(self.path)
+            if not is_url(self.path):
+                existing_folder(self.path)
             self.df.reset_state()
             self._it = iter(self.df)
         return self._it

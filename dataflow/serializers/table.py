@@ -72,7 +72,7 @@ def save(df: Any, path: Any, **options: Any) -> None:
         **options: more for ``save`` of the class that writes this format, such as ``LMDBSerializer``.
 
     Raises:
-        ValueError: if the suffix is of no known format.
+        ValueError: if the suffix is of no known format, or the path stands for several files.
         UsageError: if files of this format are only read.
     """
     kind = serializer_of(path)
@@ -89,13 +89,19 @@ def serializer_of(path: Any) -> Any:
         ValueError: if the suffix is of no known format.
     """
     first = checked_path(path=path[0] if isinstance(path, list | tuple) and path else path)
-    suffix = os.path.splitext(first)[1].lower()
+    name, suffix = os.path.splitext(first.lower())
+    if suffix in (".gz", ".bz2") and FORMATS.get(os.path.splitext(name)[1]) == _SVMLIGHT:
+        suffix = os.path.splitext(name)[1]
     if not is_url(first) and os.path.isdir(first):
         suffix = ".lmdb"
+    elif first.endswith("/"):
+        raise ValueError(
+            f"{first!r} is no folder that exists: leave the slash at its end out, or make the folder first"
+        )
     if suffix not in FORMATS:
         raise ValueError(
             f"cannot tell the format of {first!r}: the name of a data file ends in {', '.join(FORMATS)}. Rename it, or "
             "call the class that knows it, as in LMDBSerializer.load(path)"
         )
-    module, name = FORMATS[suffix]
-    return getattr(import_module(module, __package__), name)
+    module, kind = FORMATS[suffix]
+    return getattr(import_module(module, __package__), kind)

@@ -15,7 +15,7 @@ from ..sources.tar_file import KEY, WHOLE, TarData
 from ..utils import check
 from ..utils.deps import need
 from ..utils.open_file import checked_path, is_url, published_stream, refuse_existing
-from ..utils.shards import has_number, numbered
+from ..utils.shards import has_number, numbered, refuse_braces
 from ..utils.tar_headers import BLOCK, END, RECORD, end_of, header, padded
 from . import tar_check
 from .saving import Saving, saving
@@ -86,6 +86,7 @@ class TarSerializer:
                 check.integer(1, **{name: value})
         check.flag(encode=encode)
         pattern = checked_path(path=path)
+        refuse_braces(pattern)
         if not has_number(pattern):
             if shard_size is not None or shard_bytes is not None:
                 raise ValueError(f"several files need a number in their name, such as 'x-%06d.tar', got {pattern!r}")

@@ -26,7 +26,7 @@ import numpy as np
 from ..codec import checksum
 from ..errors import CorruptDataError, MissingKeyError, UsageError
 from ..utils import check
-from ..utils.open_file import checked_path
+from ..utils.open_file import checked_path, refuse_url
 from ..utils.open_hdf5 import Allowed, HDF5File
 from .hdf5_layout import ATTRIBUTE, Component, Layout
 from .indexed import IndexedData
@@ -221,6 +221,7 @@ class HDF5Data(IndexedData):
         check.flag(allow_external=allow_external, allow_variable=allow_variable)
         check.integer(1, max_bytes=max_bytes)
         super().__init__(self.filename, shuffle, seed)
+        refuse_url(self.filename, "HDF5")
         os.stat(self.filename)
         self.data_paths = self._checked(data_paths)
         self._allowed = Allowed(allow_external, allow_variable, int(max_bytes))

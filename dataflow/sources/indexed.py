@@ -23,13 +23,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..base import RNGDataFlow
-from ..errors import CorruptDataError, UsageError
+from ..errors import CorruptDataError
 from ..passes import Place, Run, Walk
 from ..utils import check
 from ..utils.open_file import identity_of
 from ..utils.parts import Parts
 from ..utils.rng import checked_seed
 from ..utils.tally import tally
+from .order import place_in, start_of
 
 # How many numbers of an order are Python ints at a time.
 _PART = 4096
@@ -78,7 +79,10 @@ class IndexedData(RNGDataFlow):
         """
 
     def _identity(self) -> Any:
-        """Return what is another value when the path leads to another file than before, or to a changed one."""
+        """Return what is another value when the path leads to another file than before, or to a changed one.
+
+        None if that is not known, as at a URL: then each pass opens the file anew.
+        """
         return identity_of(self._path)
 
     def __len__(self) -> int:
@@ -105,10 +109,10 @@ class IndexedData(RNGDataFlow):
         return self._held[2]
 
     def _walk(self, at: Place, run: Run) -> Walk:
-        path, start = at["pass"], at.get("index", 0)
-        size = len(self)
-        if start > size:
-            raise UsageError(f"{self._path!r} has been replaced by a smaller file since this state was taken")
+        if self._identity() is None:  # nobody can tell whether it is the file that was opened before
+            self._held = None
+        path, size = at["pass"], len(self)
+        start = start_of(at, size, repr(self._path))
         if self._shuffle:
             drawn = run.generator(self, path)(0).permutation(size)[start:]
             numbers = Parts().rows(drawn[i : i + _PART].tolist() for i in range(0, size - start, _PART))
@@ -125,7 +129,7 @@ class IndexedData(RNGDataFlow):
                 raise CorruptDataError(f"{self._path!r} ended after {given():,} of {size:,} records. Copy it again")
             yield from ()
 
-        return self._located(chain(rows, complete()), number), lambda: {"pass": path, "index": given()}
+        return self._located(chain(rows, complete()), number), lambda: place_in(path, given(), size, self._shuffle)
 
     def _located(self, rows: Iterator[Any], number: Callable[[], int]) -> Iterator[Any]:
         """Hand on ``rows``; an error says which record of which file it is about."""
@@ -136,9 +140,13 @@ class IndexedData(RNGDataFlow):
                 raise
             if isinstance(error, (CorruptDataError, *self._damage)):
                 raise self._damaged(number(), error) from error
-            error.add_note(f"in {self._path!r}, record {number()}")
+            error.add_note(f"in {self._where(number())}")
             raise
 
     def _damaged(self, number: int, why: object) -> CorruptDataError:
         """Return the error for a datapoint that cannot be read."""
-        return CorruptDataError(f"{self._path!r}, record {number}: {why}")
+        return CorruptDataError(f"{self._where(number)}: {why}")
+
+    def _where(self, number: int) -> str:
+        """Say where a datapoint is: in which file, and where in it."""
+        return f"{self._path!r}, record {number}"

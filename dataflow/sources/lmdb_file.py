@@ -19,10 +19,12 @@ from ..errors import CorruptDataError, MissingKeyError, UsageError
 from ..passes import Place, Run, Walk
 from ..proxies import MapData
 from ..utils import check
+from ..utils.open_file import checked_path, refuse_url
 from ..utils.open_lmdb import LMDBFile, data_file, open_lmdb
 from ..utils.parts import Parts
 from ..utils.rng import checked_seed
 from .lmdb_keys import Keys, all_keys, checked_keys, damage_named, listed_keys, packed
+from .order import place_in, start_of
 
 # How many numbers of an order are Python ints at a time.
 PART = 4096
@@ -39,9 +41,9 @@ class _LMDBFlow(RNGDataFlow):
     _buffers: ClassVar[bool] = False
 
     def __init__(self, lmdb_path: Any, shuffle: bool, keys: Any, allow_pickle: bool, seed: int | None) -> None:
-        check.instance((str, bytes, os.PathLike), "a path", lmdb_path=lmdb_path)
         check.flag(shuffle=shuffle, allow_pickle=allow_pickle)
-        self.lmdb_path = os.fspath(lmdb_path)
+        self.lmdb_path = checked_path(lmdb_path=lmdb_path)
+        refuse_url(self.lmdb_path, "LMDB")
         data_file(self.lmdb_path)
         self._shuffle = shuffle
         self.keys = checked_keys(keys)
@@ -91,8 +93,9 @@ class _LMDBFlow(RNGDataFlow):
             return self._in_order(file, at)
 
     def _by_key(self, file: LMDBFile, at: Place, run: Run) -> Walk:
-        path, start, keys = at["pass"], at.get("index", 0), self._keys(file)
+        path, keys = at["pass"], self._keys(file)
         size = len(keys)
+        start = start_of(at, size, repr(file.path))
         order = run.generator(self, path)(0).permutation(size) if self._shuffle else np.arange(size)
         parts = Parts()
         numbers = parts.rows(order[i : i + PART].tolist() for i in range(start, size, PART))
@@ -102,10 +105,10 @@ class _LMDBFlow(RNGDataFlow):
             return number, keys.item(number)
 
         rows = self._fetch(file, file.begin(self._buffers).get, keys, numbers)
-        return _located(rows, file, here), lambda: {"pass": path, "index": start + parts.given}
+        return _located(rows, file, here), lambda: place_in(path, start + parts.given, size, self._shuffle)
 
     def _in_order(self, file: LMDBFile, at: Place) -> Walk:
-        path, start, count = at["pass"], at.get("index", 0), file.count
+        path, start, count = at["pass"], start_of(at, file.count, repr(file.path)), file.count
         cursor = file.begin(self._buffers).cursor()
         if start == 0:
             cursor.first()

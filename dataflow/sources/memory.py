@@ -12,6 +12,7 @@ from ..utils import check
 from ..utils.own import copier, own
 from ..utils.rng import checked_seed
 from ..utils.tally import tally
+from .order import place_in, start_of
 from .packed import Packed
 
 
@@ -74,26 +75,27 @@ class DataFromList(RNGDataFlow):
 
 def numbers(flow: DataFlow, at: Place, run: Run, size: int, shuffle: bool) -> Walk:
     """Walk the numbers below ``size``, in order or in one that is drawn; how a flow with an index walks."""
-    path, start = at["pass"], at.get("index", 0)
+    path, start = at["pass"], start_of(at, size, repr(flow))
     if shuffle:
         rest: Iterator[int] = iter(run.generator(flow, path)(0).permutation(size)[start:].tolist())
     else:
         rest = iter(range(start, size))
-    return rest, lambda: {"pass": path, "index": size - length_hint(rest)}
+    return rest, lambda: place_in(path, size - length_hint(rest), size, shuffle)
 
 
 def unpacked(flow: DataFlow, at: Place, run: Run, lst: Packed, shuffle: bool) -> Walk:
     """Walk packed datapoints, in the same order as ``numbers``."""
-    path, start = at["pass"], at.get("index", 0)
-    order = run.generator(flow, path)(0).permutation(len(lst)) if shuffle else range(len(lst))
+    path, size = at["pass"], len(lst)
+    start = start_of(at, size, repr(flow))
+    order = run.generator(flow, path)(0).permutation(size) if shuffle else range(size)
     rows, given = tally(lst.rows(order[start:]), start)
-    return rows, lambda: {"pass": path, "index": given()}
+    return rows, lambda: place_in(path, given(), size, shuffle)
 
 
 def in_order(lst: Sequence[Any], at: Place) -> Walk:
     """Walk a list, tuple or range by its own iterator, which is twice as fast as by ``numbers``, copies included."""
     path, rest = at["pass"], iter(lst)
-    rest.__setstate__(at.get("index", 0))  # type: ignore[attr-defined]  # typeshed lacks it
+    rest.__setstate__(start_of(at, len(lst), f"the {type(lst).__name__}"))  # type: ignore[attr-defined]  # typeshed lacks it
     return rest, lambda: {"pass": path, "index": len(lst) - length_hint(rest)}
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import accumulate, chain, islice, pairwise, repeat
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 
 from ..codec import checksum
 from ..codec.columns import Column, foreign, from_arrow, parts_of, pyarrow
-from ..errors import CorruptDataError
+from ..errors import CorruptDataError, UsageError
+from ..passes import Place, Run, Walk
 from ..utils import check
 from ..utils.deps import need
-from ..utils.open_file import checked_path, is_url, open_binary
+from ..utils.open_file import existing_path, open_binary
 from .indexed import IndexedData
 from .parquet_note import MAGIC_BYTES, NOTE, SEAL, UNSEALED, Note, note_in, seal_of
 
@@ -133,13 +133,13 @@ class ColumnData(IndexedData):
     def __init__(
         self, path: Any, shuffle: bool = True, *, columns: list[str] | None = None, seed: int | None = None
     ) -> None:  # fmt: skip
-        self.path = checked_path(path=path)
+        self.path = existing_path("file", path=path)
         if columns is not None and (type(columns) is not list or not columns or {*map(type, columns)} != {str}):
             raise TypeError(f"columns must be a list of names, got {check.seen(columns)}")
-        if not is_url(self.path) and not os.path.exists(self.path):
-            raise FileNotFoundError(errno.ENOENT, "no such file", self.path)
         super().__init__(self.path, shuffle, seed)
         self.columns = columns
+
+    _format: ClassVar[str]
 
     @abstractmethod
     def _table(self, source: _Source) -> _Table:
@@ -161,15 +161,22 @@ class ColumnData(IndexedData):
         except _damage() as error:
             if getattr(error, "errno", None) is not None:
                 raise
-            raise CorruptDataError(f"{self.path!r}: {error}") from error
+            if isinstance(error, CorruptDataError):
+                raise CorruptDataError(f"{self.path!r}: {error}") from error
+            raise CorruptDataError(
+                f"{self.path!r} is no {self._format} file, or a damaged one ({str(error).rstrip('.')}). Copy it again"
+            ) from error
+
+    def _walk(self, at: Place, run: Run) -> Walk:
+        self._held = None  # a file of this pass alone: passes may overlap, and the group that is loaded belongs to it
+        return super()._walk(at, run)
 
     def _size(self) -> int:
         table: _Table = self._opened()
         return table.starts[-1]
 
     def _rows(self, numbers: Iterator[int]) -> Iterator[Any]:
-        # Of a pass alone: passes may overlap, and the group that is loaded belongs to the file.
-        table = self._open()
+        table = self._opened()
         return self._shuffled(table, numbers) if self._shuffle else self._in_order(table, numbers)
 
     def _in_order(self, table: _Table, numbers: Iterator[int]) -> Iterator[Any]:
@@ -236,7 +243,16 @@ class ColumnData(IndexedData):
         ]
 
         def rows(group: Any) -> list[Any]:
-            values = [make(group.column(name)) for name, make in zip(names, read, strict=True)]
+            try:
+                values = [make(group.column(name)) for name, make in zip(names, read, strict=True)]
+            except ValueError as error:
+                times = [name for name in names if getattr(schema.field(name).type, "unit", "") == "ns"]
+                if not times:
+                    raise
+                raise UsageError(
+                    f"{self.path!r} has times in nanoseconds, which Python's cannot hold, in column {times[0]!r}. Cast "
+                    "it to 'us' where the file is written, or name the other columns with columns=[...]"
+                ) from error
             if note is not None and note.layout == "list":
                 return [*map(list, zip(*values, strict=True))]
             return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
@@ -246,6 +262,8 @@ class ColumnData(IndexedData):
 
 class ParquetData(ColumnData):
     """Read a Parquet file; ``ParquetSerializer.load`` makes these and explains them."""
+
+    _format = "Parquet"
 
     def _table(self, source: _Source) -> _Table:
         parquet = need("pyarrow.parquet", by="ParquetSerializer")
@@ -289,6 +307,8 @@ class ParquetData(ColumnData):
 class ArrowData(ColumnData):
     """Read an Arrow file; ``ArrowSerializer.load`` makes these and explains them."""
 
+    _format = "Arrow"
+
     def _table(self, source: _Source) -> _Table:
         ipc = need("pyarrow.ipc", by="ArrowSerializer")
         file = ipc.open_file(pyarrow().PythonFile(source, "r"))
@@ -308,9 +328,7 @@ class ArrowData(ColumnData):
             return (batch.slice(start, _PIECE) for start in range(0, len(batch), _PIECE))
 
         if note is not None:
-            # All have as many rows but the last, which also tells whether it is the last.
-            last = [sum(map(len, read(batches - 1)))] if batches else []
-            counts = note.groups[0] * (batches - 1) + last if batches else []
+            counts = note.groups[0] * (batches - 1) + [_last_rows(file, batches, note)] if batches else []
         rows = self._maker(file.schema, note, source)
         return _Table(
             [*accumulate(counts, initial=0)], read, rows, source.size // max(1, sum(counts)), _types(file.schema), note
@@ -322,6 +340,19 @@ def batch_note(batch: Any, number: int, is_last: bool) -> bytes:
     extend = need("google_crc32c", by="the checksum of a batch").extend
     crcs = [len(batch), *(extend(0, part) for column in batch.columns for part in parts_of(column))]
     return b"%d %d %08x" % (number, is_last, checksum(str(crcs).encode()))
+
+
+def _last_rows(file: Any, batches: int, note: Note) -> int:
+    """Return how many rows are in the last batch, which is verified when it is due; all others have the noted number.
+
+    Raises:
+        CorruptDataError: if it does not say that it is the last.
+    """
+    batch, noted = file.get_batch_with_custom_metadata(batches - 1)
+    is_last = noted is not None and noted.get(NOTE, b"").startswith(b"%d 1 " % (batches - 1))
+    if not is_last or not 0 < len(batch) <= note.groups[0][0]:
+        raise CorruptDataError("batches at its end are missing, or its last one is damaged. Copy it again")
+    return len(batch)
 
 
 def _arrays_of(column: Column, source: _Source | None, array: Any) -> Iterator[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import errno
 import gzip
 import io
 import logging
@@ -19,7 +18,7 @@ from ..errors import CorruptDataError
 from ..passes import Place, Run, Walk
 from ..utils import check
 from ..utils.deps import need
-from ..utils.open_file import checked_path, is_url, open_binary, size_of
+from ..utils.open_file import existing_path, open_binary, size_of
 from ..utils.progress import progress
 from ..utils.rng import checked_seed
 from .memory import numbers
@@ -81,12 +80,10 @@ class SVMLightData(RNGDataFlow):
     def __init__(
         self, filename: Any, shuffle: bool = True, *, n_features: int | None = None, seed: int | None = None
     ) -> None:
-        self.filename = checked_path(filename=filename)
+        self.filename = existing_path("SVMlight file", filename=filename)
         check.flag(shuffle=shuffle)
         if n_features is not None:
             check.integer(1, n_features=n_features)
-        if not is_url(self.filename) and not os.path.exists(self.filename):
-            raise FileNotFoundError(errno.ENOENT, "no such SVMlight file", self.filename)
         self._shuffle = shuffle
         self.n_features = n_features
         self._seed = checked_seed(seed)

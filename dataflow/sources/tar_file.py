@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from array import array
@@ -22,7 +21,7 @@ from ..codec.members import decode_member
 from ..errors import CorruptDataError, UnknownLength, UsageError
 from ..passes import Place, Run, Walk
 from ..utils import check
-from ..utils.open_file import is_url, open_binary, size_of
+from ..utils.open_file import existing_path, is_url, open_binary, size_of
 from ..utils.shards import last_paths, shard_paths
 from ..utils.tar_headers import Member, TarReader
 from .indexed import IndexedData
@@ -48,7 +47,9 @@ class TarData(IndexedData):
     ) -> None:  # fmt: skip
         check.one_of(VERIFY, verify=verify)
         check.flag(decode=decode, allow_pickle=allow_pickle)
-        if shuffle not in (True, False, "shards"):
+        if not isinstance(shuffle, str):
+            check.flag(shuffle=shuffle)
+        elif shuffle != "shards":
             raise ValueError(f"shuffle must be True, False or 'shards', got {check.seen(shuffle)}")
         self.path = path
         self._shards, self._lasts = shard_paths(path), last_paths(path)
@@ -58,8 +59,7 @@ class TarData(IndexedData):
                     f"{shard!r} is read along the file only: copy it to this machine, or shuffle the order of the "
                     "files with shuffle='shards', and what comes from them with ShuffleData(ds, buffer_size)"
                 )
-            if not is_url(shard) and not os.path.exists(shard):
-                raise FileNotFoundError(errno.ENOENT, "no such tar file", shard)
+            existing_path("tar file", path=shard)
         super().__init__(self._shards[0], shuffle is True, seed)
         self._shuffle: Any = shuffle
         self.verify, self.decode, self.allow_pickle = verify, decode, allow_pickle
@@ -91,24 +91,30 @@ class TarData(IndexedData):
 
         return map(read, numbers)
 
-    def _damaged(self, number: int, why: object) -> CorruptDataError:
+    def _where(self, number: int) -> str:
         index: Index = self._opened()
         shard = index.shard_of(number)
         record = number - index.first[shard]
         start = index.bounds[shard][record]
-        return CorruptDataError(f"{self._shards[shard]!r}, record {record} at byte {start}: {why}")
+        return f"{self._shards[shard]!r}, record {record} at byte {start}"
 
     def _walk(self, at: Place, run: Run) -> Walk:
         if self._shuffle is True:
             return super()._walk(at, run)
-        path, order = at["pass"], list(range(len(self._shards)))
+        path, size = at["pass"], len(self._shards)
+        had, order = at.get("shards", size), list(range(size))
+        if had > size or (self._shuffle and had != size):
+            raise UsageError(
+                f"{size:,} tar files are to be read, and {had:,} were when this state was taken. Name the same files, "
+                "or begin without the state"
+            )
         if self._shuffle:
             order = run.generator(self, path)(0).permutation(order).tolist()
         first = 0 if self.verify != "off" else None
         cursor = _Cursor(at.get("shard", 0), at.get("record", 0), (at.get("offset", 0), at.get("headers", first)))
         rows = self._along([self._shards[number] for number in order], cursor)
         return rows, lambda: {
-            "pass": path, "shard": cursor.shard, "record": cursor.record,
+            "pass": path, "shards": size, "shard": cursor.shard, "record": cursor.record,
             "offset": cursor.behind[0], "headers": cursor.behind[1],
         }  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +16,7 @@ from ..codec.record import FIRST_BYTE, decode
 from ..errors import CorruptDataError, UnknownLength, UsageError
 from ..passes import Place, Run, Walk
 from ..utils import check
-from ..utils.open_file import checked_path, identity_of, is_url, open_binary
+from ..utils.open_file import existing_path, identity_of, is_url, open_binary
 from .indexed import IndexedData
 from .tfrecord_frames import (
     FOOT_BYTES,
@@ -28,7 +27,7 @@ from .tfrecord_frames import (
     Record,
     Verified,
     indexed_bounds,
-    located,
+    place_of,
     read_frames,
     refuse_damaged,
     refuse_other_end,
@@ -50,9 +49,7 @@ class _Reading:
     def _set_options(self, path: Any, verify: str, copy: bool, decode: bool, allow_pickle: bool) -> None:
         check.one_of(VERIFY, verify=verify)
         check.flag(copy=copy, decode=decode, allow_pickle=allow_pickle)
-        self.path = checked_path(path=path)
-        if not is_url(self.path) and not os.path.exists(self.path):
-            raise FileNotFoundError(errno.ENOENT, "no such TFRecord file", self.path)
+        self.path = existing_path("TFRecord file", path=path)
         self.verify, self.copy, self.decode, self.allow_pickle = verify, copy, decode, allow_pickle
 
     def _maker(self) -> Make:
@@ -191,5 +188,5 @@ class TFRecordRecords(_Reading, IndexedData):
 
         return row
 
-    def _damaged(self, number: int, why: object) -> CorruptDataError:
-        return located(self.path, number, self._opened().bounds.item(number), why)
+    def _where(self, number: int) -> str:
+        return place_of(self.path, number, self._opened().bounds.item(number))

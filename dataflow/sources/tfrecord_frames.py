@@ -245,7 +245,12 @@ def scanned_bounds(path: str, file: BinaryIO, end: int) -> Bounds:
 
 def located(path: str, number: int, offset: int, why: object) -> CorruptDataError:
     """Return the error for a record that cannot be read."""
-    return CorruptDataError(f"{path!r}, record {number} at byte {offset:,}: {why}")
+    return CorruptDataError(f"{place_of(path, number, offset)}: {why}")
+
+
+def place_of(path: str, number: int, offset: int) -> str:
+    """Say where a record is."""
+    return f"{path!r}, record {number} at byte {offset:,}"
 
 
 def _unfit(path: str, why: str) -> CorruptDataError:

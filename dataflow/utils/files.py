@@ -37,9 +37,7 @@ def published(path: str) -> Iterator[str]:
     """
     if os.path.lexists(path):
         raise _exists(path)
-    folder = os.path.dirname(path) or os.curdir
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(errno.ENOENT, "no such folder to write to", folder)
+    folder = existing_folder(path)
     _remove_abandoned(folder)
     temporary, descriptor = _create(folder, path)
     try:
@@ -51,6 +49,18 @@ def published(path: str) -> Iterator[str]:
             os.unlink(temporary)
         os.close(descriptor)
     _sync_folder(folder)
+
+
+def existing_folder(path: str) -> str:
+    """Return the folder that a file is to be written to.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+    """
+    folder = os.path.dirname(path) or os.curdir
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "no such folder to write to", folder)
+    return folder
 
 
 def _exists(path: str) -> FileExistsError:

@@ -8,31 +8,39 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
+from ..errors import UsageError
 from . import check
 from .deps import need
 from .files import published
 
 # Enough to make small records cheap to write; larger ones pass it by.
 _BUFFER_BYTES = 1 << 18
+# What stands for other characters in a URL. Control characters do not count: %06d is the number of a shard.
+_ESCAPES = re.compile(r"(?:%[2-9A-F][0-9A-F])+", re.IGNORECASE)
 
 
 def checked_path(**paths: Any) -> str:
-    """Return the path that is given by its name as an argument, as text; ``file://`` is taken off.
+    """Return the path that is given by its name as an argument, as text; of ``file://`` what it stands for.
 
-    >>> checked_path(path=b"a/b.tar"), checked_path(path="file:///a/b.tar"), checked_path(path="s3://a/b.tar")
-    ('a/b.tar', '/a/b.tar', 's3://a/b.tar')
+    >>> checked_path(path=b"a/b.tar"), checked_path(path="file:///a%20b.tar"), checked_path(path="s3://a/b.tar")
+    ('a/b.tar', '/a b.tar', 's3://a/b.tar')
 
     Raises:
         TypeError: if it is no path.
     """
     check.instance((str, bytes, os.PathLike), "a path", **paths)
     (path,) = paths.values()
-    return os.fsdecode(path).removeprefix("file://")
+    text = os.fsdecode(path)
+    if not text.startswith("file://"):
+        return text
+    return _ESCAPES.sub(lambda found: unquote(found[0], errors="surrogateescape"), text.removeprefix("file://"))
 
 
 def is_url(path: str) -> bool:
@@ -42,6 +50,29 @@ def is_url(path: str) -> bool:
     (True, False)
     """
     return "://" in path
+
+
+def existing_path(what: str, /, **paths: Any) -> str:
+    """Return what ``checked_path`` returns; on this machine there is a file.
+
+    Raises:
+        TypeError: if it is no path.
+        FileNotFoundError: if it is no URL, and there is no such file, which ``what`` says in words.
+    """
+    path = checked_path(**paths)
+    if not is_url(path) and not os.path.exists(path):
+        raise FileNotFoundError(errno.ENOENT, f"no such {what}", path)
+    return path
+
+
+def refuse_url(path: str, what: str) -> None:
+    """Raise if ``path`` is a URL, for what only a library reads, by the name of a file.
+
+    Raises:
+        UsageError: if it is.
+    """
+    if is_url(path):
+        raise UsageError(f"{what} is read from this machine only, and {path!r} is a URL: copy it here first")
 
 
 def open_binary(path: str) -> BinaryIO:
@@ -135,10 +166,38 @@ class _Reader(io.BufferedReader):
 
 
 class _File(io.FileIO):
-    """The same below the buffer: garbage collection may begin with either of the two."""
+    """The same below the buffer: garbage collection may begin with either of the two.
+
+    Its position is its own: that of the operating system is one for a process and all that are forked from it.
+    """
+
+    _at = 0
 
     def __del__(self) -> None:
         self.close()
+
+    if hasattr(os, "preadv"):  # as wherever there is a fork
+
+        def readinto(self, buffer: Any, /) -> int:
+            count = os.preadv(self.fileno(), [buffer], self._at)
+            self._at += count
+            return count
+
+        def readall(self) -> bytes:
+            return b"".join(iter(lambda: self.read(_BUFFER_BYTES), b""))
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            return self.readall() if size is None or size < 0 else io.RawIOBase.read(self, size) or b""
+
+        def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+            start = (0, self._at, os.fstat(self.fileno()).st_size)[whence]
+            if start + offset < 0:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            self._at = start + offset
+            return self._at
+
+        def tell(self) -> int:
+            return self._at
 
 
 def _moved(url: str) -> Iterator[BinaryIO]:

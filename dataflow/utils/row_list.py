@@ -31,7 +31,7 @@ class RowList(list[Any]):
     """A list of datapoints, whose pickle loads as a list of them."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        columns = _columns(self) if len(self) >= LEAST else None
+        columns = _columns(self) if len(self) >= LEAST and protocol >= 5 else None
         return (list, (list(self),)) if columns is None else (_rows, columns)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from .open_file import checked_path, is_url, refuse_existing
 
-_NUMBER = re.compile(r"%0?(\d{0,2})d")
+# Not %20d: in a URL, and in what is downloaded from one, that is a space and a letter.
+_NUMBER = re.compile(r"%(?:0\d{1,2})?d")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
 # More names than this are a slip of the pen.
@@ -19,7 +20,7 @@ _MOST = 1_000_000
 
 
 def shard_paths(path: Any) -> list[str]:
-    """Return the files that ``path`` stands for, in their order.
+    """Return the files that ``path`` stands for, in their order; the name of a file that exists is that file.
 
     >>> shard_paths("x-{08..10}.tar"), shard_paths(["{a,b}.tar", "c.tar"])
     (['x-08.tar', 'x-09.tar', 'x-10.tar'], ['a.tar', 'b.tar', 'c.tar'])
@@ -38,6 +39,8 @@ def shard_paths(path: Any) -> list[str]:
             raise ValueError("path must be a path or a list of paths, got an empty list")
         return [name for part in path for name in shard_paths(part)]
     name = checked_path(path=path)
+    if _exists(name):
+        return [name]
     if not has_number(name):
         return list(_expanded(name))
     found = numbered(name)
@@ -50,7 +53,25 @@ def shard_paths(path: Any) -> list[str]:
 def last_paths(path: Any) -> set[str]:
     """Return the last file of each set that is given by a number: behind it, none may be missing."""
     parts = path if isinstance(path, list | tuple) else [path]
-    return {shard_paths(part)[-1] for part in parts if has_number(checked_path(path=part))}
+    names = [checked_path(path=part) for part in parts]
+    return {shard_paths(name)[-1] for name in names if has_number(name) and not _exists(name)}
+
+
+def refuse_braces(path: str) -> None:
+    """Raise if ``path``, where a file is to be written, is one for several.
+
+    Raises:
+        ValueError: if there are braces in it.
+    """
+    if _BRACES.search(path):
+        raise ValueError(
+            f"{path!r} has braces, which stand for several files to read: to write shards put a number into the name, "
+            "such as 'x-%06d.tar'"
+        )
+
+
+def _exists(path: str) -> bool:
+    return not is_url(path) and os.path.exists(path)
 
 
 def has_number(path: str) -> bool:
@@ -69,7 +90,7 @@ def numbered(pattern: str) -> list[int]:
     folder, name = os.path.split(pattern)
     if "%" in folder:
         raise ValueError(f"the number stands in the name of the file, not in that of a folder: {pattern!r}")
-    before, behind = _NUMBER.split(name)[::2]
+    before, behind = _NUMBER.split(name)
     found = []
     for entry in os.scandir(folder or os.curdir):
         digits = entry.name[len(before) : len(entry.name) - len(behind)]

@@ -10,6 +10,7 @@ import pytest
 
 from dataflow import DataFromList, LMDBSerializer, save
 from dataflow.cli import main
+from dataflow.cli.inspect import FIRST
 
 ROWS = [[np.full((2, 3), number % 9, "u1"), 7] for number in range(1000)]
 
@@ -92,6 +93,15 @@ def test_an_hdf5_file_of_another_program_is_read_by_the_names_of_its_datasets(fo
     assert "--data-paths NAME,NAME" in err
     assert main(["inspect", "x.h5", "--data-paths", "labels,images"]) == 0
     assert "    0: int64 with value 0\n    1: ndarray:float64 of shape (2, 3)" in capsys.readouterr().out
+
+
+def test_arrays_of_numpy_are_no_datapoints(folder, capsys):
+    np.savez("x.npz", images=np.zeros((5, 2)))
+    assert main(["inspect", "x.npz"]) == 0
+    out, err = capsys.readouterr()
+    assert "  codec       arrays\n" in out
+    assert "images" in out
+    assert (FIRST in out, err) == (False, "")
 
 
 def test_values_that_are_no_datapoints_are_of_unknown_codec(folder, capsys):

@@ -55,7 +55,8 @@ def test_version(capsys):
     ("args", "message"),
     [
         pytest.param([], "required: COMMAND", id="no command"),
-        pytest.param(["sped"], "invalid choice: 'sped'", id="unknown command"),
+        pytest.param(["sing"], "invalid choice: 'sing'", id="unknown command"),
+        pytest.param(["inpect"], "there is no command 'inpect'; did you mean 'inspect'?", id="misspelt command"),
         pytest.param(["speed"], "required: TARGET", id="no target"),
         pytest.param(["speed", "x", "--size", "0"], "an integer of at least 1, got '0'", id="number too small"),
         pytest.param(["peek", "x", "--num", "few"], "an integer of at least 1, got 'few'", id="no number"),

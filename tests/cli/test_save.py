@@ -40,6 +40,11 @@ def test_an_error_while_saving_is_told_without_the_progress_bar(folder, capsys):
     assert err.count("\n") == 1
 
 
+def test_an_empty_flow_has_no_datapoint_to_name(folder, capsys):
+    assert main(["save", "train.py:empty", "x.lmdb"]) == 1
+    assert capsys.readouterr().err == "dataflow: 'train.py:empty' is empty: there is no datapoint to save\n"
+
+
 def test_what_was_saved_is_a_target(folder, capsys):
     assert main(["save", "train.py:make_flow", "ten.lmdb"]) == 0
     assert main(["save", "ten.lmdb", "copy.lmdb"]) == 0
@@ -58,6 +63,8 @@ def test_what_was_saved_is_a_target(folder, capsys):
         ("train.py:empty", "x.lmdb", 1, "'train.py:empty' is empty: there is no datapoint to save"),
         ("train.py:empty", "x.tfrecord", 1, "'train.py:empty' is empty: there is no datapoint to save"),
         ("train.py:empty", "x-%03d.tar", 1, "'train.py:empty' is empty: there is no datapoint to save"),
+        ("train.py:make_flow", "x-{0..2}.tar", 1, "put a number into the name"),
+        ("train.py:make_flow", "out.lmdb/", 2, "leave the slash at its end out"),
         ("train.py:endless", "x.lmdb", 1, "never ends, so no file can hold it"),
         ("train.py:fails_later", "x.lmdb", 1, "ValueError: two is [...]; in MapData"),
     ],

@@ -49,7 +49,7 @@ def test_every_damaged_record_is_a_line_and_the_exit_code_is_1(files, suffix, ca
     out, err = capfd.readouterr()
     assert [line.partition(":")[0] for line in out.splitlines()] == ["record 3", "record 7", "record 19"]
     assert out.count("its bytes and their checksum do not agree") == 3
-    assert err == f"dataflow: 'x.{suffix}': 3 of 20 records are damaged\n"
+    assert err == f"dataflow: 'x.{suffix}' is damaged: 3 faults, 20 records read\n"
 
 
 def test_records_in_a_row_with_one_fault_are_one_line():
@@ -98,7 +98,23 @@ def test_lines_of_svmlight_that_are_wrong_are_found(folder, capfd):
     assert main(["verify", "x.svm"]) == 1
     out, err = capfd.readouterr()
     assert [line.partition(": ")[0] for line in out.splitlines()] == ["record 1", "record 3"]
-    assert err == "dataflow: 'x.svm': 2 of 5 records are damaged\n"
+    assert err == "dataflow: 'x.svm' is damaged: 2 faults, 5 records read\n"
+
+
+@pytest.mark.slow
+def test_a_fault_of_the_file_is_not_counted_among_the_records(folder, capfd):
+    (folder / "text.tar").write_text("no archive\n" * 1000)
+    assert main(["verify", "text.tar"]) == 1
+    assert capfd.readouterr().err == "dataflow: 'text.tar' is damaged: 1 fault, 0 records read\n"
+
+
+@pytest.mark.slow
+def test_datapoints_of_tensorpack_are_counted(folder, capfd):
+    rows = np.empty(2, object)
+    rows[:] = [[1, "a"], [2, "b"]]
+    np.savez("tp.npz", buffer=rows)
+    assert main(["verify", "tp.npz", "--allow-pickle"]) == 0
+    assert capfd.readouterr().out == "tp.npz: all 2 records can be read\n"
 
 
 @pytest.mark.slow

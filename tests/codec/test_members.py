@@ -17,7 +17,8 @@ from dataflow.testing import same
     ("extension", "value"),
     [
         ("txt", "a ä\n"), ("cls", -7), ("id", 1 << 200), ("jpg", b"\xff\xd8"), ("seg.txt", ""), ("", b"x"),
-        ("json", {"a": [1, 2.5, None, True, "\ud800"]}), ("df", (1, {"x": np.arange(3)})),
+        pytest.param("cls", 1 - 10**4000, id="4000 digits"),
+        ("json", {"a": [1, 2.5, None, True, "\ud800", 10**4000 - 1]}), ("df", (1, {"x": np.arange(3)})),
         ("npy", np.arange(6).reshape(2, 3)), ("npy", np.asfortranarray(np.ones((2, 3), ">f4"))), ("npy", np.array(1j)),
         ("npy", np.zeros((0, 3), "U2")), ("npy", np.zeros(2, [("a", "i4"), ("b", "M8[s]")])),
         ("npy", np.arange(9)[::2]), ("x.npy", np.array([np.nan], np.float16)),
@@ -46,6 +47,8 @@ def test_numpy_reads_what_is_written_and_the_other_way_round():
         ("txt", "\ud800", "not Unicode"),
         ("cls", True, "it takes int, got bool"),
         ("cls", b"3", "it takes int, got bytes"),
+        pytest.param("cls", 10**4000, "an int of up to 4000 digits, and this has more.*'df'", id="4001 digits"),
+        ("json", [{"a": -(10**5000)}], "an int of up to 4000 digits"),
         ("npy", [1], "it takes ndarray, got list"),
         ("npy", np.array([None]), "does not keep the dtype object"),
         ("npy", np.zeros(2, np.dtype([("a", "i1"), ("b", "i4")], align=True)), "does not keep the dtype"),

@@ -198,6 +198,7 @@ def test_what_would_not_come_back_is_refused_and_leaves_nothing(path, rows, erro
     [
         (IMAGES, ["a"], "names 1 datasets.*2 components"),
         (IMAGES, ["a", "/a"], "another is the same"),
+        (IMAGES, ["a", "dataflow_checksums/0"], "where the checksums go. Rename it"),
         ([{"a": 1}], ["a"], "leave it out"),
     ],
 )

@@ -61,6 +61,25 @@ def test_datapoints_come_back_bit_by_bit(path, kind, rows, group_bytes, monkeypa
 
 
 @BOTH
+@pytest.mark.parametrize("gap", [[], [[None, None]]], ids=["all", "beside None"])
+def test_a_nan_keeps_its_bits(path, kind, gap):
+    signaling = [np.array(0x7FA00001, "u4").view("f4")[()], np.array(0x7D01, "u2").view("f2")[()]]
+    save(kind, [signaling, *gap, signaling], path)
+    read = list(kind.load(path, shuffle=False))
+    assert [value.tobytes() for value in read[-1]] == [value.tobytes() for value in signaling]
+    assert read[1:-1] == gap
+    assert same(list(map(type, read[0])), [np.float32, np.float16])
+
+
+@BOTH
+def test_a_component_that_is_none_in_the_whole_first_group_says_so(path, kind, monkeypatch):
+    monkeypatch.setattr(module, "PARQUET_BYTES", 1)
+    monkeypatch.setattr(module, "ARROW_BYTES", 1)
+    with pytest.raises(TypeError, match=r"None in the whole first group of rows, and is int now\. Begin with a row"):
+        save(kind, [[None], [1]], path)
+
+
+@BOTH
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from dataflow import DataFlow, DataFromGenerator, DataFromList, RepeatedData
+from dataflow import DataFlow, DataFromGenerator, DataFromList, RepeatedData, TarSerializer
 from dataflow.errors import UsageError
 from dataflow.serializers.saving import saving
 from dataflow.testing import FailsAt, numbers
@@ -55,6 +55,16 @@ def test_a_url_is_written_by_a_stream_and_not_by_name():
         job as j,
     ):
         _ = j.temporary
+
+
+def test_a_missing_folder_is_told_before_the_flow_is_started(tmp_path):
+    class Fails(DataFromList):
+        def reset_state(self):
+            raise AssertionError("started")
+
+    for write in (save, TarSerializer.save):
+        with pytest.raises(FileNotFoundError, match=r"no such folder to write to: '.*nowhere'"):
+            write(Fails([[1]]), str(tmp_path / "nowhere" / "x.tar"))
 
 
 def test_workers_start_before_the_file_is_open(path):

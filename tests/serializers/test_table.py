@@ -117,6 +117,24 @@ def test_the_first_of_several_paths_tells():
     assert table.serializer_of("memory://x.lmdb") is LMDBSerializer
 
 
+@pytest.mark.parametrize("path", ["x.svm.gz", "memory://x.libsvm.BZ2"])
+def test_a_packed_svmlight_file_is_one(path):
+    assert table.serializer_of(path) is SVMLightData
+    with pytest.raises(ValueError, match="cannot tell the format"):
+        table.serializer_of("x.lmdb.gz")
+
+
+def test_a_slash_at_the_end_is_named():
+    with pytest.raises(ValueError, match=r"'out\.lmdb/' is no folder that exists: leave the slash at its end out"):
+        dataflow.save(numbers(3), "out.lmdb/")
+
+
+def test_shards_are_not_written_by_braces(tmp_path):
+    with pytest.raises(ValueError, match="put a number into the name"):
+        dataflow.save(numbers(3), tmp_path / "x-{0..2}.tar")
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("path", ["x.txt", "x", ".lmdb", "memory://x.zip"])
 def test_an_unknown_suffix_is_refused_with_those_that_are_known(path):
     with pytest.raises(ValueError, match=r"cannot tell the format of '.*\.arrow, .*\.tfrecords\. Rename it"):

@@ -51,6 +51,12 @@ def test_datapoints_come_back_as_they_were(path, rows, members):
         assert same(sorted(df, key=str), sorted(rows, key=str))
 
 
+def test_a_number_of_many_digits_makes_the_datapoint_one_member(path):
+    save([{"cls": 7 << 20000}], path)
+    assert extensions(path) == ["df"]
+    assert list(TarSerializer.load(path)) == [{"cls": 7 << 20000}]
+
+
 def test_bytes_pass_through_unencoded(path, tmp_path):
     save([{"__key__": "a", "cls": 3, "jpg": b"x"}], path)
     raw = TarSerializer.load(path, decode=False)

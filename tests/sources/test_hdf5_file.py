@@ -170,3 +170,8 @@ def test_a_place_is_continued_in_the_middle_of_a_chunk(path):
     other = HDF5Data(path, PATHS, shuffle=False)
     other.load_state_dict(it.state_dict())
     assert same(list(other), ROWS[10:])
+
+
+def test_a_url_is_refused_at_construction_with_a_way_out():
+    with pytest.raises(UsageError, match=r"HDF5 is read from this machine only, and 's3://b/x\.h5' is a URL: copy it"):
+        HDF5Data("s3://b/x.h5", ["x"])

@@ -91,7 +91,7 @@ def test_goes_on_at_an_index(files):
     it = iter(df)
     list(islice(it, 2))
     state = json.loads(json.dumps(df.state_dict()))
-    assert state["at"] == {"pass": [0], "index": 2}
+    assert state["at"] == {"pass": [0], "index": 2, "size": len(files)}
     again = ImageFromFile(files, shuffle=True, seed=1)
     again.load_state_dict(state)
     assert same(list(again), list(it))

@@ -77,16 +77,47 @@ def test_a_replaced_file_is_read_from_the_next_pass_on(path, tmp_path):
     assert next(it) == [b"b"]
 
 
-def test_a_state_of_a_larger_file_is_refused(path, tmp_path):
-    df = Bytes(path)
+def test_a_file_that_nobody_can_tell_from_another_is_opened_by_each_pass(path, tmp_path):
+    class Elsewhere(Bytes):
+        def _identity(self):
+            return None
+
+    df = Elsewhere(path)
     it = iter(df)
+    assert next(it) == [b"a"]
+    (tmp_path / "y").write_bytes(b"xyz")
+    os.replace(tmp_path / "y", path)
+    assert list(df) == [[b"x"], [b"y"], [b"z"]]
+    assert next(it) == [b"b"]
+
+
+@pytest.mark.parametrize(
+    ("shuffle", "now", "said"),
+    [
+        pytest.param(False, b"xyz", "has 3 datapoints, and had at least 9", id="in order, smaller"),
+        pytest.param(True, b"xyz", "has 3 datapoints, and had 12", id="shuffled, smaller"),
+        pytest.param(True, b"abcdefghijklm", "has 13 datapoints, and had 12", id="shuffled, larger"),
+    ],
+)
+def test_a_state_of_a_file_with_another_order_is_refused(path, tmp_path, shuffle, now, said):
+    it = iter(Bytes(path, shuffle))
     for _ in range(9):
         next(it)
-    state = df.state_dict()
-    (tmp_path / "x").write_bytes(b"xyz")
-    df.load_state_dict(state)
-    with pytest.raises(UsageError, match="replaced by a smaller file"):
+    df = Bytes(path, shuffle)
+    (tmp_path / "x").write_bytes(now)
+    df.load_state_dict(it.state_dict())
+    with pytest.raises(UsageError, match=rf"/x' {said} when this state was taken: .* begin without the state"):
         iter(df)
+
+
+def test_a_file_that_grew_goes_on_to_its_new_end(path, tmp_path):
+    it = iter(Bytes(path))
+    for _ in range(11):
+        next(it)
+    df = Bytes(path)
+    (tmp_path / "x").write_bytes(b"abcdefghijklmn")
+    df.load_state_dict(it.state_dict())
+    assert list(df) == [[b"l"], [b"m"], [b"n"]]
 
 
 def test_close_lets_go_of_the_file_and_the_flow_runs_again(path):

@@ -309,7 +309,31 @@ def test_a_position_in_another_file_is_refused(tmp_path, foreign):
         iter(df)
 
 
+@pytest.mark.parametrize(
+    ("shuffle", "now", "said"),
+    [
+        pytest.param(False, 4, "has 4 datapoints, and had at least 5", id="in order, smaller"),
+        pytest.param(True, 4, "has 4 datapoints, and had 7", id="shuffled, smaller"),
+        pytest.param(True, 9, "has 9 datapoints, and had 7", id="shuffled, larger"),
+    ],
+)
+def test_a_position_in_an_order_of_another_length_is_refused(tmp_path, foreign, shuffle, now, said):
+    it = iter(LMDBData(foreign, shuffle))
+    for _ in range(5):
+        next(it)
+    write(tmp_path / "new.lmdb", [[b"%08d" % number, b""] for number in range(now)])
+    df = LMDBData(tmp_path / "new.lmdb", shuffle)
+    df.load_state_dict(it.state_dict())
+    with pytest.raises(UsageError, match=f"{said} when this state was taken"):
+        iter(df)
+
+
 # --- files that cannot be read ---
+
+
+def test_a_url_is_refused_with_a_way_out():
+    with pytest.raises(UsageError, match=r"LMDB is read from this machine only, and 's3://b/x\.lmdb' is a URL: copy"):
+        LMDBData("s3://b/x.lmdb")
 
 
 def test_a_missing_file_is_refused_at_construction(tmp_path):

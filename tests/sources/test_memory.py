@@ -178,7 +178,7 @@ def test_a_state_loads_into_a_shared_list_and_into_the_list():
     for _ in range(2000):
         next(it)
     state = shared.state_dict()
-    assert state["at"] == {"pass": [0], "index": 2000}
+    assert state["at"] == {"pass": [0], "index": 2000, "size": 5000}
     plain.load_state_dict(state)
     assert list(plain) == list(it)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import random
+import sys
+from itertools import islice
 
 import numpy as np
 import pytest
 
 from dataflow import DataFromList
-from dataflow.errors import CorruptDataError
+from dataflow.errors import CorruptDataError, UsageError
 from dataflow.testing import check_dataflow, same
 
 pa = pytest.importorskip("pyarrow")
@@ -73,11 +75,39 @@ def test_rows_of_other_programs_are_dicts(path, kind, shuffle):
     assert kind.inspect(path)["codec"] is None
 
 
+@BOTH
+def test_times_that_python_cannot_hold_are_refused_with_a_way_out(path, kind, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)  # which has such times
+    write(kind, pa.table({"t": pa.array([1, 2], pa.timestamp("ns")), "n": [1, 2]}), path)
+    with pytest.raises(UsageError, match=r"nanoseconds, .* in column 't'\. Cast it to 'us'"):
+        list(kind.load(path))
+    assert list(kind.load(path, False, columns=["n"])) == [{"n": 1}, {"n": 2}]
+
+
 def test_tensors_of_other_programs_are_arrays(path):
     tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(24.0).reshape(4, 2, 3))
     write(ArrowSerializer, pa.table({"x": tensors}), path)
     for dp, expected in zip(ArrowSerializer.load(path, False), np.arange(24.0).reshape(4, 2, 3), strict=True):
         assert same(dp["x"], expected)
+
+
+@BOTH
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("count", [3, 20])
+def test_a_file_that_was_replaced_at_a_url_is_read_from_the_next_pass_on(kind, shuffle, count):
+    fs = pytest.importorskip("fsspec").filesystem("memory")
+    url = f"memory://{count}-{shuffle}.{kind.__name__}"
+    save(kind, url, ROWS[:9])
+    df = kind.load(url, shuffle)
+    assert len(df) == len(list(df)) == 9
+    running = iter(df)
+    next(running)
+    fs.rm(url)
+    save(kind, url, ROWS[:count])
+    assert sorted(dp[1] for dp in df) == list(range(count))
+    assert len(df) == count
+    assert len(list(running)) == 8
+    fs.rm(url)
 
 
 @BOTH
@@ -133,10 +163,42 @@ def test_what_is_no_such_file_is_corrupt_data(path, kind):
     for data in (b"", b"PAR1", b"ARROW1", b"x" * 5000):
         with open(path, "wb") as file:
             file.write(data)
-        with pytest.raises(CorruptDataError, match=r"x.file'"):
+        with pytest.raises(
+            CorruptDataError, match=r"x.file' is no (Parquet|Arrow) file, or a damaged .* Copy it again"
+        ):
             len(kind.load(path))
     with pytest.raises(FileNotFoundError, match="no such file"):
         kind.load(f"{path}.other")
+
+
+@BOTH
+@pytest.mark.parametrize("number", [0, 19], ids=["first", "last"])
+def test_a_damaged_group_leaves_the_others_readable(path, kind, number):
+    rows = [[number, f"text of {number}"] for number in range(20)]
+    save(kind, path, rows)
+    with open(path, "r+b") as file:
+        file.seek(file.read().index(b"text of %d" % number))
+        file.write(b"T")
+    damaged = [found for found, _ in kind.damages(path)]
+    assert number in damaged
+    assert 0 < len(damaged) < 20
+    df = kind.load(path, False)
+    assert len(df) == 20
+    it = iter(df)
+    assert list(islice(it, damaged[0])) == rows[: damaged[0]]
+    with pytest.raises(CorruptDataError, match=r"group \d, up to record"):
+        next(it)
+
+
+def test_batches_that_are_missing_at_the_end_are_missed_at_once(path):
+    save(ArrowSerializer, path)
+    with pa.OSFile(path) as file, pa.ipc.open_file(file) as reader:
+        batches = [reader.get_batch_with_custom_metadata(number) for number in range(reader.num_record_batches - 1)]
+        with pa.OSFile(f"{path}.cut", "wb") as cut, pa.ipc.new_file(cut, reader.schema) as writer:
+            for batch, noted in batches:
+                writer.write_batch(batch, custom_metadata=noted)
+    with pytest.raises(CorruptDataError, match="batches at its end are missing"):
+        len(ArrowSerializer.load(f"{path}.cut"))
 
 
 def test_rows_that_unpack_to_a_thousand_times_their_size_are_refused(path, monkeypatch):

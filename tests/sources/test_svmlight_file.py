@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from dataflow.errors import CorruptDataError, MissingPackageError
+from dataflow.errors import CorruptDataError, MissingPackageError, UsageError
 from dataflow.sources import svmlight_file
 from dataflow.sources.svmlight_file import SVMLightData
 from dataflow.testing import check_dataflow
@@ -54,6 +54,16 @@ def test_yields_a_dense_row_and_its_label_for_each_line(write):
     assert {(x.dtype, x.shape, x.flags.writeable) for x, _ in dps} == {(np.dtype("f8"), (4,), True)}
     assert {type(y) for _, y in dps} == {np.float64}
     assert len(df) == 4
+
+
+def test_a_state_of_a_longer_file_is_refused(write):
+    it = iter(SVMLightData(write(b"1 1:1\n2 1:2\n3 1:3\n"), shuffle=False))
+    for _ in range(3):
+        next(it)
+    df = SVMLightData(write(b"7 1:1\n8 1:2\n"), shuffle=False)
+    df.load_state_dict(it.state_dict())
+    with pytest.raises(UsageError, match="has 2 datapoints, and had at least 3 when this state was taken"):
+        iter(df)
 
 
 def test_a_row_belongs_to_its_consumer(write):

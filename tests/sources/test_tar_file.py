@@ -114,6 +114,17 @@ def test_a_file_that_shrank_since_the_state_was_taken_is_refused(shards):
         next(iter(df))
 
 
+@pytest.mark.parametrize("shuffle", [False, "shards"])
+def test_a_state_of_more_files_is_refused(shards, shuffle):
+    it = iter(TarSerializer.load(shards, shuffle, seed=2))
+    for _ in range(9):
+        next(it)
+    df = TarSerializer.load(shards.replace("002", "001"), shuffle, seed=2)
+    df.load_state_dict(it.state_dict())
+    with pytest.raises(UsageError, match="2 tar files are to be read, and 3 were when this state was taken"):
+        iter(df)
+
+
 def test_pickles_are_loaded_only_if_allowed(path):
     pack(path, [("1.pyd", pickle.dumps([1]))])
     with pytest.raises(UsageError, match="allow_pickle") as caught:
@@ -121,6 +132,14 @@ def test_pickles_are_loaded_only_if_allowed(path):
     assert "x.tar', record 0" in caught.value.__notes__[0]
     assert read(path, allow_pickle=True) == [{"__key__": "1", "pyd": [1]}]
     assert read(path, decode=False) == [{"__key__": "1", "pyd": pickle.dumps([1])}]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_an_error_names_the_file_that_its_datapoint_is_in(tmp_path, shuffle):
+    paths = [pack(tmp_path / "a.tar", [("1.txt", b""), ("2.txt", b"")]), pack(tmp_path / "b.tar", [("3.pyd", b"")])]
+    with pytest.raises(UsageError, match="allow_pickle") as caught:
+        read(paths, shuffle=shuffle)
+    assert "b.tar', record 0" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize("name", ["/etc/x.txt", "../x.txt", "a/../../x.txt", "..\\x.txt"])
@@ -264,6 +283,9 @@ def test_files_of_webdataset_are_read_and_ours_by_it(tmp_path):
     ("options", "error", "message"),
     [
         ({"shuffle": "files"}, ValueError, "shuffle must be True, False or 'shards'"),
+        ({"shuffle": 1}, TypeError, "shuffle must be True or False, got 1"),
+        ({"shuffle": np.True_}, TypeError, "shuffle must be True or False, got True .numpy"),
+        ({"shuffle": np.arange(2)}, TypeError, "shuffle must be True or False, got a ndarray"),
         ({"verify": "sometimes"}, ValueError, "verify must be one of"),
         ({"decode": 1}, TypeError, "decode must be True or False"),
     ],

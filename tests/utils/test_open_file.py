@@ -12,6 +12,7 @@ from dataflow.errors import MissingPackageError
 from dataflow.utils import open_file
 from dataflow.utils.open_file import (
     checked_path,
+    existing_path,
     identity_of,
     is_url,
     open_binary,
@@ -52,6 +53,8 @@ def written(path, data=b"0123456789"):
         pytest.param(b"a/\xff", "a/\udcff", id="bytes"),
         pytest.param(pathlib.Path("a/b"), "a/b", id="Path"),
         pytest.param("file:///a b", "/a b", id="file URL"),
+        pytest.param(pathlib.Path("/a b/ä%20\udcff").as_uri(), "/a b/ä%20\udcff", id="file URL of a Path"),
+        pytest.param("file:///a%20b/x-%06d.tar", "/a b/x-%06d.tar", id="file URL of shards"),
         pytest.param("s3://a/b", "s3://a/b", id="URL"),
     ],
 )
@@ -63,6 +66,14 @@ def test_any_path_becomes_text(given, path):
 def test_what_is_no_path_is_refused_by_the_name_of_its_argument():
     with pytest.raises(TypeError, match=r"filename must be a path, got 3 \(int\)"):
         checked_path(filename=3)
+
+
+def test_a_path_of_no_file_is_refused_and_a_url_is_not_asked_for(tmp_path):
+    path = written(str(tmp_path / "x.bin"))
+    assert existing_path("tar file", path=os.fsencode(path)) == path
+    assert existing_path("tar file", path="s3://a/b") == "s3://a/b"
+    with pytest.raises(FileNotFoundError, match=r"no such tar file: '.*y\.bin'"):
+        existing_path("tar file", path=tmp_path / "y.bin")
 
 
 def test_what_was_written_is_read_from_anywhere(place):
@@ -78,6 +89,33 @@ def test_two_readers_of_one_file_do_not_disturb_each_other(place):
     path, _ = place
     with open_binary(written(path)) as first, open_binary(path) as second:
         assert [first.read(2), second.read(3), first.read(2)] == [b"01", b"012", b"23"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_and_its_fork_read_on_without_disturbing_each_other(tmp_path):
+    data = os.urandom(3_000_000)  # many buffers
+    with open_binary(written(str(tmp_path / "x.bin"), data)) as file:
+        begin = file.read(10)
+        child = os.fork()
+        rest = b"".join(iter(lambda: file.read(1000), b""))
+        if not child:
+            os._exit(0 if begin + rest == data else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert begin + rest == data
+
+
+def test_a_file_on_this_machine_seeks_and_reads_as_any_other(tmp_path):
+    data = os.urandom(700_000)  # more than a buffer
+    with open_binary(written(str(tmp_path / "x.bin"), data)) as file:
+        assert file.seek(-10, os.SEEK_END) == len(data) - 10
+        assert (file.read(), file.read(), file.tell()) == (data[-10:], b"", len(data))
+        assert file.seek(-len(data), os.SEEK_CUR) == 0
+        assert file.read() == data
+        with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
+            file.seek(-1)
+        file.seek(0)
+        raw = file.raw  # as who reads around the buffer
+        assert (raw.read(3), raw.tell(), raw.readall()) == (data[:3], 3, data[3:])
 
 
 def test_a_reader_that_is_dropped_closes_its_file(tmp_path):

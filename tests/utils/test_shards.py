@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dataflow.utils.shards import has_number, shard_paths
+from dataflow.utils.shards import has_number, last_paths, refuse_braces, shard_paths
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,19 @@ def test_a_number_stands_for_the_files_that_there_are(tmp_path):
 
 
 def test_one_number_is_a_pattern_and_two_are_none():
-    assert [has_number(name) for name in ("x-%d.tar", "x-%06d.tar", "x-%s.tar", "%d-%d.tar", "x.tar")] == [
-        True, True, False, False, False,
-    ]  # fmt: skip
+    names = ("x-%d.tar", "x-%06d.tar", "x-%s.tar", "%d-%d.tar", "x.tar", "my%20data.tar", "https://a/b%20c-%06d.tar")
+    assert [name for name in names if has_number(name)] == ["x-%d.tar", "x-%06d.tar"]
+
+
+@pytest.mark.parametrize("name", ["a-{0..2}.tar", "my%20data.tar", "x-%06d.tar"])
+def test_the_name_of_a_file_that_exists_is_that_file(tmp_path, name):
+    path = str(tmp_path / name)
+    (tmp_path / name).touch()
+    assert shard_paths(path) == [path]
+    assert last_paths(path) == set()
+
+
+def test_braces_are_no_name_to_write_to():
+    refuse_braces("x-%06d.tar")
+    with pytest.raises(ValueError, match=r"put a number into the name, such as 'x-%06d\.tar'"):
+        refuse_braces("x-{0..2}.tar")
