@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from .descriptors import Descriptor, memory_file
+from .descriptors import Descriptor, Weakly, memory_file
 from .frames import Frame
 
 # The length of the file: memory that arrays which the consumer keeps may take before their bytes use the channel.
@@ -210,11 +210,11 @@ def _libc() -> Any:
     return libc
 
 
-_all: weakref.WeakSet[Leases] = weakref.WeakSet()
+_all: Weakly[Leases] = Weakly()
 
 
 def _before_fork() -> None:
-    for leases in list(_all):
+    for leases in _all.items():
         leases.make_private()
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from ..utils.pickling import Buffers, dumps
 from .arena import GRAIN, OFFSET, Arena, discard, head
 from .crew import Kind
+from .descriptors import Weakly
 from .frames import Frame
 
 # Arrays that together have fewer bytes go through the channel: a copy in the kernel is cheaper than a block.
@@ -152,11 +153,11 @@ def rounded(size: int) -> int:
     return max(-(-size // grain), 1) * grain
 
 
-_all: weakref.WeakSet[Blocks] = weakref.WeakSet()
+_all: Weakly[Blocks] = Weakly()
 
 
 def _before_fork() -> None:
-    for blocks in list(_all):
+    for blocks in _all.items():
         blocks._seen.update(blocks._own)
 
 

@@ -18,7 +18,9 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Closable(Protocol):
@@ -46,7 +48,24 @@ class _Kept(threading.local):
     items: tuple[Closable, ...] = ()
 
 
-_table: weakref.WeakSet[Closable] = weakref.WeakSet()
+class Weakly(Generic[T]):
+    """A set that does not keep its items. Other than ``WeakSet`` it forgets them in C, where Ctrl-C is not lost."""
+
+    def __init__(self) -> None:
+        self._refs: dict[weakref.ref[T], None] = {}
+
+    def add(self, item: T) -> None:
+        self._refs[weakref.ref(item, self._refs.pop)] = None
+
+    def discard(self, item: T) -> None:
+        self._refs.pop(weakref.ref(item), None)
+
+    def items(self) -> list[T]:
+        """Return those that are still there."""
+        return [item for ref in list(self._refs) if (item := ref()) is not None]
+
+
+_table: Weakly[Closable] = Weakly()
 _kept = _Kept()
 
 
@@ -80,7 +99,7 @@ def memory_file(name: str) -> Descriptor:
 
 
 def _in_child() -> None:
-    for item in list(_table):
+    for item in _table.items():
         if not any(item is kept for kept in _kept.items):
             item.close()
             _table.discard(item)

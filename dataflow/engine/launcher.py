@@ -37,7 +37,7 @@ from ..utils.rng import default_seed
 from . import child
 from .arena import Leases
 from .channel import End
-from .descriptors import Descriptor, keeping, memory_file, pipe
+from .descriptors import Descriptor, keeping, pipe
 from .task import Context, Task
 
 logger = logging.getLogger(__name__)
@@ -155,21 +155,16 @@ class Forker:
 class Spawner:
     """Start workers in new interpreters: the task travels in a file without a name that all of them read."""
 
-    def __init__(self, task: Task, stacks: Descriptor, leases: Leases | None) -> None:
+    def __init__(self, task: Task, boot: Descriptor, stacks: Descriptor, leases: Leases | None) -> None:
+        self._boot = boot
         self._stacks = stacks
         self._leases = leases
         self._courier = _Courier()
-        with signals_held():
-            self._boot = memory_file("dataflow-boot")
-        try:
-            with os.fdopen(os.dup(self._boot.fileno()), "wb") as file:
-                pickle.dump([entry for entry in sys.path if isinstance(entry, str)], file)
-                settings = {"argv": sys.argv, "seed": default_seed(), "start_method": _asked}
-                pickle.dump({**settings, **self._courier.settings()}, file)
-                file.write(self._courier.pack(task))
-        except BaseException:
-            self.close()
-            raise
+        with open(boot.fileno(), "wb", closefd=False) as file:
+            pickle.dump([entry for entry in sys.path if isinstance(entry, str)], file)
+            settings = {"argv": sys.argv, "seed": default_seed(), "start_method": _asked}
+            pickle.dump({**settings, **self._courier.settings()}, file)
+            file.write(self._courier.pack(task))
 
     def start(self, context: Context, end: End, mask: Mask) -> Process:
         """Start one interpreter."""

@@ -65,6 +65,7 @@ class ProcessCrew(Crew):
         self._wire: Wire | None = None
         self._poll: Any = None
         self._stacks: Descriptor | None = None
+        self._boot: Descriptor | None = None
         self._stacks_read = 0
         self._leases: Leases | None = None
         self._keys: dict[Any, tuple[int, bool]] = {}
@@ -107,7 +108,9 @@ class ProcessCrew(Crew):
         if start_method(self._asked) == "fork":
             return Forker(self.task, stacks, self._leases)
         self._by_value = True
-        return Spawner(self.task, stacks, self._leases)
+        with signals_held():  # then it is on record, too
+            self._boot = memory_file("dataflow-boot")
+        return Spawner(self.task, self._boot, stacks, self._leases)
 
     def restart(self, worker: int) -> None:
         wire, stacks = self._wire, self._stacks
@@ -278,8 +281,9 @@ class ProcessCrew(Crew):
             self._wire.close()
             self._keys.clear()
             self._wire = self._poll = None
-        if self._stacks is not None:
-            self._stacks.close()
+        for descriptor in (self._stacks, self._boot):
+            if descriptor is not None:
+                descriptor.close()
         if self._leases is not None and alone:
             self._leases.close()
             self._leases.arena.descriptor.close()
