@@ -161,19 +161,18 @@ class Leases:
 
     def make_private(self) -> None:
         """Turn the blocks of arrays that are there into memory that a child gets a copy of."""
-        for block, lease in self._alive.items():
+        for block, lease in list(self._alive.items()):  # another thread may be receiving
             if block not in self._private and lease() is not None:
                 self.arena.make_private(block, lease.size)
                 self._private.add(block)
 
     def close(self) -> None:
-        """Give all pages back but those of arrays that are still there; these stay valid."""
-        self.returned()
-        kept = sorted((block, lease.size) for block, lease in self._alive.items())
-        start = 0
-        for block, size in [*kept, (BYTES, 0)]:
-            discard(self.arena.memory, start, block - start)
-            start = block + whole(size)
+        """Give the file back. Arrays that are still there have memory of their own from now on."""
+        try:
+            self.make_private()
+            os.ftruncate(self.arena.descriptor.fileno(), 0)
+        finally:
+            self.arena.descriptor.close()
 
 
 def whole(size: int) -> int:

@@ -91,7 +91,6 @@ class Blocks:
         owner = getattr(source, "base", None)
         if owner is None or not self._own:
             return None
-        start = int(np.frombuffer(array, np.uint8).__array_interface__["data"][0]) - self._address
         block = next((block for block, alive in self._own.items() if alive() is owner), None)
         if (
             block is None
@@ -100,6 +99,7 @@ class Blocks:
             or (sys.getrefcount(source), sys.getrefcount(owner)) != SOLE
         ):
             return None  # who else holds it, its datapoint or a part of it would share it with the consumer
+        start = int(np.frombuffer(array, np.uint8).__array_interface__["data"][0]) - self._address
         return block, start, len(array)
 
     def free(self, data: Any) -> None:

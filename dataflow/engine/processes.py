@@ -89,7 +89,7 @@ class ProcessCrew(Crew):
                     with signals_held() as mask:
                         self._launch(launcher, wire, context, mask)
         except OSError as error:
-            self._refuse(error)
+            self._refuse(error, len(self._processes))
         for worker in range(len(self.contexts)):
             self._watch_worker(worker)
 
@@ -122,17 +122,17 @@ class ProcessCrew(Crew):
             with contextlib.closing(self._launcher(stacks)) as launcher, signals_held() as mask:
                 self._launch(launcher, wire, self.contexts[worker], mask)
         except OSError as error:
-            self._refuse(error)
+            self._refuse(error, worker)
         self._watch_worker(worker)
 
-    def _refuse(self, error: OSError) -> NoReturn:
-        started, advice = len(self._processes), ""
+    def _refuse(self, error: OSError, worker: int) -> NoReturn:
+        advice = ""
         if error.errno in LIMITS:
             what, limit, command = LIMITS[error.errno]
             advice = f" The limit of {what} is {os.sysconf(limit)}: raise it ({command}), or use fewer workers."
         raise WorkerError(
-            f"cannot start worker {started + 1} of {len(self.contexts)} of {self.contexts[0].stage}: {error}.{advice}",
-            stage=self.contexts[0].stage, worker=started,
+            f"cannot start worker {worker + 1} of {len(self.contexts)} of {self.contexts[0].stage}: {error}.{advice}",
+            stage=self.contexts[0].stage, worker=worker,
         ) from error  # fmt: skip
 
     def _watch_worker(self, worker: int) -> None:
@@ -285,9 +285,8 @@ class ProcessCrew(Crew):
             if descriptor is not None:
                 descriptor.close()
         if self._leases is not None and alone:
-            self._leases.close()
-            self._leases.arena.descriptor.close()
-            self._leases = None
+            leases, self._leases = self._leases, None
+            leases.close()
 
 
 def _own_frames(stacks: str) -> str:

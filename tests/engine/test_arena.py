@@ -85,7 +85,6 @@ def part() -> Iterator[tuple[Blocks, Leases]]:
     arena = Arena.make(1)
     leases = Leases(arena)
     yield Blocks(arena, leases.part(0), lambda: None), leases
-    arena.descriptor.close()
     leases.close()
 
 
@@ -242,6 +241,22 @@ def test_parent_and_child_write_to_arrays_of_their_own_and_a_fork_costs_no_memor
         del image
     gc.collect()
     assert os.waitpid(pid, 0)[1] == 0  # the end of the pool takes nothing from the child
+
+
+def test_an_array_that_outlives_its_pool_has_memory_of_its_own_and_keeps_no_other():
+    with running(Fill()) as pool:
+        kept, others = ask(pool, 1)[0], [ask(pool, i) for i in range(2, 12)]
+        file = os.dup(pool._crew._leases.arena.descriptor.fileno())
+    del others
+    assert os.fstat(file).st_blocks == 0
+    os.close(file)
+    assert not in_arena(kept)
+    pid = os.fork()
+    if pid == 0:
+        kept[:] = 77
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert (kept == 1).all()
 
 
 @kinds
