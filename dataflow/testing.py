@@ -300,6 +300,23 @@ class FailsAt(ProxyDataFlow):
             yield dp
 
 
+class FailsOnce:
+    """Return each datapoint as it is, but raise LookupError at the first whose first component is ``at``.
+
+    >>> list(MapData(DataFromList([[0], [1]], shuffle=False), FailsOnce(7)))
+    [[0], [1]]
+    """
+
+    def __init__(self, at: Any) -> None:
+        self.at: Any = at
+
+    def __call__(self, dp: Any) -> Any:
+        if self.at is not None and dp[0] == self.at:
+            self.at = None
+            raise LookupError(dp[0])
+        return dp
+
+
 def _cloudpickle(make: Callable[[], DataFlow]) -> Any:
     """Return cloudpickle, told to carry what is defined beside ``make`` by value: a new process may not find it."""
     cloudpickle = need("cloudpickle", by="check_dataflow")

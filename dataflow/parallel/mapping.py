@@ -164,7 +164,7 @@ class ParallelMap(ProxyDataFlow):
 
     def _ready(self) -> Queues:
         """Return the workers, started unless they run."""
-        if self._queues is None or self._queues.pid != os.getpid():
+        if self._queues is None or self._queues.pid != os.getpid() or self._queues.pool.closed:
             pool = self._pool()
             pool.start()
             self._queues = Queues(pool, self.buffer_size)

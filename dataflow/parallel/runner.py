@@ -116,10 +116,10 @@ class Lines:
     def _ask(self, worker: int, start: Start | None = None) -> None:
         """Ask a worker for as much as it may be ahead, in frames that suit its speed."""
         limit = min(self._limits[worker], self._credit - self._kept_back[worker])
-        if worker in self._lost:
-            self._lost.discard(worker)
-            start = self._starts[worker]
         while self._free[worker] - self._kept_back[worker] >= limit and not self._broken:
+            if worker in self._lost:
+                self._lost.discard(worker)
+                start = self._starts[worker]
             self.pool.send(worker, (limit, start), slow=start is not None and start.goes_back)
             self._asked[worker].append((limit, self.stream))
             self._free[worker] -= limit
@@ -310,7 +310,7 @@ class Runner(DataFlow):
 
     def _ready(self) -> Lines:
         """Return the workers, started unless they run."""
-        if self._lines is None or self._lines.pid != os.getpid():
+        if self._lines is None or self._lines.pid != os.getpid() or self._lines.pool.closed:
             self._lines = Lines(self._started(self._pool()), self._credit)
             self._gauge = self._lines.gauge
         return self._lines

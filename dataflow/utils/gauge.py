@@ -42,10 +42,6 @@ class Gauge:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget what was seen."""
         self._visits = self._ready = 0
         self._reading = self._waiting = self._start = 0.0
 

@@ -7,20 +7,7 @@ from dataflow.errors import EmptyFlowError
 from dataflow.parallel import feed as feeds
 from dataflow.parallel.feed import Feed, merged
 from dataflow.passes import Run
-from dataflow.testing import FailsAt, numbers
-
-
-class FailsOnce:
-    """A function that fails at one datapoint, once."""
-
-    def __init__(self, at):
-        self.at = at
-
-    def __call__(self, dp):
-        if dp[0] == self.at:
-            self.at = None
-            raise LookupError(dp[0])
-        return dp
+from dataflow.testing import FailsAt, FailsOnce, numbers
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import pytest
 import dataflow as D  # noqa: N812  # as the field writes it
 from dataflow import BatchData, DataFromGenerator, DataFromList, DataFromQueue, MapData, RepeatedData
 from dataflow.errors import EmptyFlowError, UsageError, WorkerDied
-from dataflow.testing import FailsAt, check_dataflow, numbers
+from dataflow.testing import FailsAt, FailsOnce, check_dataflow, numbers
 
 ALL = ["inline", "thread", "fork", "spawn", "forkserver", "zmq", "zmq-spawn"]
 QUICK = ["inline", "thread", "fork", "zmq"]
@@ -242,19 +242,6 @@ def test_an_unordered_error_comes_after_what_was_done_before_it(kind, make_map):
         assert values(islice(it, 17)) == list(range(17))
         with pytest.raises(KeyError, match="seventeen"):
             next(it)
-
-
-class FailsOnce:
-    """A function that fails at one datapoint, once."""
-
-    def __init__(self, at):
-        self.at = at
-
-    def __call__(self, dp):
-        if dp[0] == self.at:
-            self.at = None
-            raise LookupError(dp[0])
-        return dp
 
 
 @pytest.mark.parametrize("at", [0, 1, 17, 399])

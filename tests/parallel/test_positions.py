@@ -20,26 +20,13 @@ import dataflow as D  # noqa: N812  # as the field writes it
 from dataflow import BatchData, FixedSizeData, JoinData, MapData, MultiThreadMapData, MultiThreadRunner
 from dataflow.errors import UsageError
 from dataflow.parallel.dispatch import Dispatch
-from dataflow.testing import numbers
+from dataflow.testing import FailsOnce, numbers
 
 PACKAGE = Path(dataflow.__file__).parent
 FILES = (f"{PACKAGE}/passes", f"{PACKAGE}/parallel", f"{PACKAGE}/proxies", f"{PACKAGE}/utils/parts")
 DUE = Dispatch._due
 # Lines between two that are interrupted; 1 takes a minute.
 STEP = 23
-
-
-class FailsOnce:
-    """A function that fails at one datapoint, once."""
-
-    def __init__(self, at):
-        self.at = at
-
-    def __call__(self, dp):
-        if dp[0] == self.at:
-            self.at = None
-            raise LookupError(dp[0])
-        return dp
 
 
 def slow_start(dp):

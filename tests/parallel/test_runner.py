@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from itertools import islice
 
@@ -517,3 +518,27 @@ def test_without_restarts_a_death_is_an_error(tmp_path):
         pytest.raises(WorkerDied),
     ):
         list(df)
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_a_worker_that_dies_idle_while_its_datapoints_wait_is_replaced(count):
+    ds = numbers(60)
+    with D.MultiProcessRunner(ds, 8, 1, start_method="fork", restarts=1) as df:
+        it = iter(df)
+        received = [*islice(it, count)]
+        time.sleep(0.1)  # it has answered all that it was asked for
+        os.kill(df._lines.pool._crew.pid(0), signal.SIGKILL)
+        time.sleep(0.1)
+        received += it
+    assert received == [[i] for i in range(60)]
+
+
+@pytest.mark.parametrize("make", [
+    lambda: D.MultiProcessRunner(numbers(60), 8, 1, start_method="fork"),
+    lambda: D.MultiProcessMapData(numbers(60), 1, list, strict=True, start_method="fork"),
+], ids=["runner", "map"])  # fmt: skip
+def test_a_pool_that_was_closed_under_a_flow_is_replaced_in_the_next_pass(make):
+    with make() as df:
+        next(iter(df))
+        df._ready().pool.close()
+        assert list(df) == [[i] for i in range(60)]

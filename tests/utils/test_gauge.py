@@ -51,11 +51,3 @@ def test_the_shares_are_of_the_time_between_the_visits():
     assert 0.5 < report.reading < 0.9
     assert 0.1 < report.waiting < 0.5
     assert report.reading + report.waiting <= 1
-
-
-def test_what_was_seen_before_a_reset_is_forgotten():
-    gauge = Gauge(10)
-    for _ in range(3):
-        gauge.visit(10)
-    gauge.reset()
-    assert gauge.report("flow") is None
