@@ -16,7 +16,7 @@ from dataflow.utils import rng
 @pytest.fixture(autouse=True)
 def _public_names(doctest_namespace: dict[str, Any]) -> None:
     doctest_namespace.update({name: getattr(dataflow, name) for name in dataflow.__all__})
-    doctest_namespace.update(np=np, check_dataflow=testing.check_dataflow)
+    doctest_namespace.update(np=np, check_dataflow=testing.check_dataflow, FailsOnce=testing.FailsOnce)
 
 
 @pytest.fixture(autouse=True)

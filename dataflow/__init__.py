@@ -19,6 +19,7 @@ from .parallel import (
     MultiThreadMapData,
     MultiThreadRunner,
 )
+from .policies import Replace, Retry, Skip
 from .proxies import (
     BatchData,
     BatchDataByShape,
@@ -107,9 +108,12 @@ __all__ = [
     "RandomMixData",
     "RepeatedData",
     "RepeatedDataPoint",
+    "Replace",
+    "Retry",
     "SVMLightData",
     "SelectComponent",
     "ShuffleData",
+    "Skip",
     "TFRecordSerializer",
     "TarSerializer",
     "TestDataSpeed",

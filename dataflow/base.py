@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import weakref
 
     from .passes import Exclusive, Pass
+    from .policies import ErrorPolicy
     from .proxies import (
         BatchData,
         CacheData,
@@ -274,17 +275,19 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
         """Return ``stage(self, *args, **kwargs)``: ``df.pipe(BatchData, 32)`` for any class or function."""
         return stage(self, *args, **kwargs)
 
-    def map(self, func: Callable[..., Any]) -> MapData:
+    def map(self, func: Callable[..., Any], *, on_error: ErrorPolicy | None = None) -> MapData:
         """Return ``MapData`` of this flow."""
         from .proxies import MapData
 
-        return MapData(self, func)
+        return MapData(self, func, on_error=on_error)
 
-    def map_component(self, func: Callable[..., Any], index: Any = 0) -> MapDataComponent:
+    def map_component(
+        self, func: Callable[..., Any], index: Any = 0, *, on_error: ErrorPolicy | None = None
+    ) -> MapDataComponent:
         """Return ``MapDataComponent`` of this flow."""
         from .proxies import MapDataComponent
 
-        return MapDataComponent(self, func, index)
+        return MapDataComponent(self, func, index, on_error=on_error)
 
     def select(self, idxs: Any) -> SelectComponent:
         """Return ``SelectComponent`` of this flow."""

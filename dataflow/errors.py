@@ -32,6 +32,10 @@ class CorruptDataError(DataFlowError, ValueError):
     """Bytes that do not hold what they promise: a damaged file, record or image."""
 
 
+class TooManyErrors(DataFlowError, RuntimeError):
+    """A function raised at more datapoints of a pass than its ``on_error`` allows."""
+
+
 class MissingKeyError(DataFlowError, KeyError):
     """A key that a data file does not hold."""
 

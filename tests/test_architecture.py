@@ -13,7 +13,7 @@ LAYERS = [
     ["errors"],
     ["utils"],
     ["codec"],
-    ["engine"],
+    ["engine", "policies"],
     ["passes"],
     ["base"],
     ["proxies"],

@@ -86,8 +86,8 @@ METHODS = {
 }
 # Ours, beyond the document.
 BEYOND = {
-    "ArrowSerializer", "DataFlowTerminated", "ParquetSerializer", "ShuffleData", "TarSerializer", "as_flow", "dumps",
-    "load", "loads", "save", "set_seed", "set_start_method",
+    "ArrowSerializer", "DataFlowTerminated", "ParquetSerializer", "Replace", "Retry", "ShuffleData", "Skip",
+    "TarSerializer", "as_flow", "dumps", "load", "loads", "save", "set_seed", "set_start_method",
 }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from typing import Any
 from ..base import length
 from ..engine import Context
 from ..passes import Place, Run, Walk, _inside, locate
+from ..policies import ErrorPolicy
 from ..utils import check
 from ..utils.stack import stack
 from .dispatch import Dispatch
@@ -47,11 +48,12 @@ class BatchTask(MapTask):
 
     Args:
         func: the function.
+        on_error: what to do where it raises; None raises.
         batch_size: datapoints in a batch.
     """
 
-    def __init__(self, func: Callable[..., Any], batch_size: int) -> None:
-        super().__init__(func)
+    def __init__(self, func: Callable[..., Any], on_error: ErrorPolicy | None, batch_size: int) -> None:
+        super().__init__(func, on_error)
         self._batch_size = batch_size
 
     def run(self, inbox: Iterator[Any], context: Context) -> Iterator[Answer]:
@@ -67,7 +69,7 @@ class BatchTask(MapTask):
         if rows is None:
             rest, kept.rows = kept.rows, []
             return Answer([dp for _, dp in rest], [number for number, _ in rest])
-        results, ends, failure = _inside(None, self._results, rows, n, draws.of(key), context)
+        results, ends, failure, fates, _ = _inside(None, self._results, rows, n, draws.of(key), context)
         kept.rows += zip([n + j for j in ends], results, strict=True)
         batches, ends = [], []
         try:
@@ -77,7 +79,7 @@ class BatchTask(MapTask):
                 ends.append(full[-1][0] - n)
         except Exception as error:
             failure = failed(error, context, full[-1][0] - 1)
-        return Answer(batches, ends, failure, time.perf_counter() - start)
+        return Answer(batches, ends, failure, fates, time.perf_counter() - start)
 
     def parts(self, message: Any) -> Iterable[tuple[str, Any]]:
         return () if message[2] is None else super().parts(message)
@@ -161,18 +163,20 @@ class ParallelMapAndBatch(ParallelMap):
         start_method: how processes start.
         timeout: seconds that a worker may be silent.
         restarts: how many dead workers are replaced.
+        on_error: what to do where ``map_func`` raises; None raises.
     """
 
     def __init__(
         self, ds: Any, workers: int, map_func: Callable[..., Any], batch_size: int, buffer_size: int | None,
-        remainder: bool, ordered: bool, start_method: str | None, timeout: float | None, restarts: int = 0,
+        remainder: bool, ordered: bool, start_method: str | None, timeout: float | None, restarts: int,
+        on_error: ErrorPolicy | None,
     ) -> None:  # fmt: skip
         check.integer(1, batch_size=batch_size)
         check.flag(remainder=remainder)
         self.batch_size = int(batch_size)
         self.remainder = remainder
         most = 10 * self.batch_size if buffer_size is None else buffer_size
-        super().__init__(ds, workers, map_func, most, True, ordered, start_method, timeout, restarts)
+        super().__init__(ds, workers, map_func, most, True, ordered, start_method, timeout, restarts, on_error)
         size = length(self.ds)
         if not remainder and size is not None and batch_size > size:
             raise ValueError(
@@ -193,7 +197,7 @@ class ParallelMapAndBatch(ParallelMap):
         return super()._in_order(run) or self.restarts > 0
 
     def _task(self) -> MapTask:
-        return BatchTask(self.map_func, self.batch_size)
+        return BatchTask(self.map_func, self.on_error, self.batch_size)
 
     def _dispatch(self, feed: Feed, ordered: bool) -> Dispatch:
         return super()._dispatch(feed, ordered) if ordered else BatchDispatch(self, feed)

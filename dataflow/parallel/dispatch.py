@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ..engine import Pool
-from ..errors import UsageError, WorkerError
+from ..errors import TooManyErrors, UsageError, WorkerError
 from ..passes import Place
 from ..utils.gauge import Gauge
 from ..utils.speed import count_bytes
@@ -130,6 +130,8 @@ class Dispatch:
         self._asked = 0  # frames in the workers' hands
         self._in_hand = 0  # datapoints in these
         self._held = 0  # and with them, results that are not delivered
+        self._report = flow._new_report()
+        self._reported = 0  # the pass that it is of
         self._failure: Exception | None = None  # of ds, or of a datapoint that cannot be sent
         self._broken: Exception | None = None  # of the workers
 
@@ -151,6 +153,8 @@ class Dispatch:
         self._stream = self._queues.begin()
         try:
             while (frame := self._next()) is not None:
+                if frame.answer.settled:
+                    self._report_on(frame)
                 yield frame.left
                 if frame.answer.failure is not None:  # what is behind it in the frame is not done with
                     raise frame.answer.failure.error
@@ -163,6 +167,17 @@ class Dispatch:
         except BaseException:  # Ctrl-C: nobody knows what was half done
             self._flow._dismiss()
             raise
+
+    def _report_on(self, frame: Frame) -> None:
+        """Report the datapoints at which the function raised, and end the stream at one too many."""
+        if (i := frame.place.get("i", 0)) > self._reported:  # an endless stream has a report a pass
+            self._reported, self._report = i, self._flow._new_report()
+        for settled in frame.answer.settled:
+            try:
+                self._report.note(settled)
+            except TooManyErrors as error:
+                frame.fail(settled.number, error)
+                break
 
     def _close(self, frame: Frame) -> None:
         """Let go of what is delivered."""

@@ -12,13 +12,15 @@ frame is open before its datapoints are counted, and what is delivered of it is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import length_hint
 from typing import Any, NamedTuple
 
 from ..errors import EmptyFlowError
 from ..passes import SAMPLE, Key, Place, Run, below
+from ..policies import Settled
 from ..utils.row_list import RowList
 from .failure import Failure
 
@@ -34,6 +36,7 @@ class Answer(NamedTuple):
     results: list[Any]
     ends: list[int]  # how many datapoints of the frame are done with after each of the results
     failure: Failure | None = None  # what ended it before its end
+    settled: Sequence[Settled] = ()  # the datapoints at which the function raised, and what became of them
     seconds: float = 0.0
 
 
@@ -69,6 +72,12 @@ class Frame:
         """Take in what a worker made of it."""
         left = iter(answer.results)
         self.answer, self.left, self.size, self.answered, self.rows = answer, left, size, True, []
+
+    def fail(self, number: int, error: Exception) -> None:
+        """Drop the results from datapoint ``number`` of the pass on, and raise ``error`` in their place."""
+        count = bisect_left(self.answer.ends, number - int(self.place["n"]) + 1)
+        results, ends = self.answer.results[:count], self.answer.ends[:count]
+        self.take(self.answer._replace(results=results, ends=ends, failure=Failure(error)), self.size)
 
     @property
     def stop(self) -> int:

@@ -40,11 +40,12 @@ import numpy as np
 from ..base import ProxyDataFlow
 from ..engine import Context, Pool, Task
 from ..passes import Exclusive, Key, Place, Run, Walk, _inside, goes_back
+from ..policies import ErrorPolicy, Forgiving, Settled, checked, settled
 from ..utils import check
 from ..utils.rng import KeyedGenerator, wants_rng
 from ..utils.row_list import RowList
 from .dispatch import Dispatch, Queues
-from .failure import Failure, failed
+from .failure import failed
 from .feed import Answer, Feed
 
 
@@ -53,10 +54,12 @@ class MapTask(Task):
 
     Args:
         func: the function.
+        on_error: what to do where it raises; None raises.
     """
 
-    def __init__(self, func: Callable[..., Any]) -> None:
+    def __init__(self, func: Callable[..., Any], on_error: ErrorPolicy | None) -> None:
         self._func = func
+        self._on_error = on_error
 
     def run(self, inbox: Iterator[Any], context: Context) -> Iterator[Answer]:
         # A loop would keep what it has answered until it is asked again.
@@ -65,28 +68,40 @@ class MapTask(Task):
     def _answer(self, draws: Draws, context: Context, message: tuple[Any, ...]) -> Answer:
         start = time.perf_counter()
         key, n, rows = message
-        results, ends, failure = _inside(None, self._results, rows, n, draws.of(key), context)
-        return Answer(results, ends, failure, time.perf_counter() - start)
+        answer: Answer = _inside(None, self._results, rows, n, draws.of(key), context)
+        return answer._replace(seconds=time.perf_counter() - start)
 
     def parts(self, message: Any) -> Iterable[tuple[str, Any]]:
         rows = message.results if isinstance(message, Answer) else message[2]
         return [("dp", dp) for dp in rows]
 
-    def _results(
-        self, rows: list[Any], n: int, draw: KeyedGenerator | None, context: Context
-    ) -> tuple[list[Any], list[int], Failure | None]:
+    def _results(self, rows: list[Any], n: int, draw: KeyedGenerator | None, context: Context) -> Answer:
         """Apply the function until it raises, and drop where it returns None."""
         results = RowList()
         ends: list[int] = []
+        fates: list[Settled] = []
         for j, dp in enumerate(context.each(rows), 1):
             try:
                 result = self._func(dp) if draw is None else self._func(dp, rng=draw(n + j))
             except Exception as error:
-                return results, ends, failed(error, context, n + j - 1)
+                if self._on_error is None:
+                    return Answer(results, ends, failed(error, context, n + j - 1))
+                again = partial(self._again, dp, draw, n + j, context)
+                try:
+                    result, fate = settled(self._on_error, error, dp, again, n + j - 1)
+                except Exception as unsettled:
+                    return Answer(results, ends, failed(unsettled, context, n + j - 1), fates)
+                fates.append(fate)
             if result is not None:
                 results.append(result)
                 ends.append(j)
-        return results, ends, None
+        return Answer(results, ends, None, fates)
+
+    def _again(self, dp: Any, draw: KeyedGenerator | None, number: int, context: Context) -> Any:
+        """Apply the function to a datapoint once more."""
+        if context.alive is not None:
+            context.alive()
+        return self._func(dp) if draw is None else self._func(dp, rng=draw(number))
 
 
 class Draws:
@@ -104,7 +119,7 @@ class Draws:
         return self._draw
 
 
-class ParallelMap(ProxyDataFlow):
+class ParallelMap(Forgiving, ProxyDataFlow):
     """Apply a function to each datapoint in workers; base class of the parallel maps.
 
     Args:
@@ -117,9 +132,10 @@ class ParallelMap(ProxyDataFlow):
         start_method: how processes start.
         timeout: seconds that a worker may be silent.
         restarts: how many dead workers are replaced.
+        on_error: what to do where ``map_func`` raises; None raises.
     """
 
-    _transient = (*ProxyDataFlow._transient, "_queues", "_kept", "_left_at", "_gauge")
+    _transient = (*ProxyDataFlow._transient, "_queues", "_kept", "_left_at", "_gauge", "_report")
     _kind: ClassVar[str]
     _replays = True
     _queues: Queues | None = None
@@ -129,7 +145,7 @@ class ParallelMap(ProxyDataFlow):
 
     def __init__(
         self, ds: Any, workers: int, map_func: Callable[..., Any], buffer_size: int, strict: bool, ordered: bool,
-        start_method: str | None, timeout: float | None, restarts: int = 0,
+        start_method: str | None, timeout: float | None, restarts: int, on_error: ErrorPolicy | None,
     ) -> None:  # fmt: skip
         super().__init__(ds)
         check.function(map_func=map_func)
@@ -142,6 +158,7 @@ class ParallelMap(ProxyDataFlow):
         self.start_method = start_method
         self.timeout = timeout
         self.restarts = restarts
+        self.on_error = checked(on_error=on_error)
         self._workers = int(workers)
         self._random = wants_rng(map_func)
         self._carries = not strict
@@ -160,7 +177,7 @@ class ParallelMap(ProxyDataFlow):
         )  # fmt: skip
 
     def _task(self) -> Task:
-        return MapTask(self.map_func)
+        return MapTask(self.map_func, self.on_error)
 
     def _ready(self) -> Queues:
         """Return the workers, started unless they run."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..base import DataFlow
 from ..engine import Pool
+from ..policies import ErrorPolicy
 from ..utils import check
 from ..utils.old_names import renamed
 from .mapping import ParallelMap
@@ -135,6 +136,7 @@ class MultiThreadMapData(ParallelMap):
         strict: end after one pass of ``ds``.
         ordered: keep the order of ``ds``.
         timeout: seconds that a thread may take for a datapoint; None is for ever.
+        on_error: what to do where ``map_func`` raises: ``Skip``, ``Replace`` or ``Retry``; None raises it.
 
     Raises:
         TypeError: at construction, if ``num_thread`` or ``map_func`` is missing or wrong.
@@ -142,6 +144,7 @@ class MultiThreadMapData(ParallelMap):
         EmptyFlowError: while iterating, if ``ds`` yields nothing and it is not strict.
         UsageError: while iterating, at the first ``next`` of a second pass that overlaps.
         WorkerTimeout: while iterating, if a thread takes longer than ``timeout``.
+        TooManyErrors: while iterating, if ``on_error`` loses more datapoints than it allows.
         Exception: while iterating, whatever ``map_func`` raises, with a note that says at which datapoint.
     """
 
@@ -150,8 +153,8 @@ class MultiThreadMapData(ParallelMap):
     @renamed(nr_thread="num_thread")
     def __init__(
         self, ds: Any, num_thread: Any = None, map_func: Any = None, *, buffer_size: int = 200, strict: bool = False,
-        ordered: bool = False, timeout: float | None = None,
+        ordered: bool = False, timeout: float | None = None, on_error: ErrorPolicy | None = None,
     ) -> None:  # fmt: skip
         check.integer(1, num_thread=num_thread)
         self.num_thread = int(num_thread)
-        super().__init__(ds, num_thread, map_func, buffer_size, strict, ordered, None, timeout)
+        super().__init__(ds, num_thread, map_func, buffer_size, strict, ordered, None, timeout, 0, on_error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..policies import ErrorPolicy
 from ..utils import check
 from ..utils.old_names import renamed
 from .batching import ParallelMapAndBatch
@@ -91,6 +92,7 @@ class MultiProcessMapDataZMQ(ParallelMap):
         start_method: "fork" or "spawn"; None leaves it to ``set_start_method``.
         timeout: seconds that a process may take for a datapoint; None is for ever.
         restarts: how many dead processes are replaced; what one had in hand is done again.
+        on_error: what to do where ``map_func`` raises: ``Skip``, ``Replace`` or ``Retry``; None raises it.
 
     Raises:
         TypeError: at construction, if ``num_proc`` or ``map_func`` is missing or wrong.
@@ -99,6 +101,7 @@ class MultiProcessMapDataZMQ(ParallelMap):
         UsageError: while iterating, at the first ``next`` of a second pass that overlaps.
         WorkerDied: while iterating, if a process is killed, or leaves by ``sys.exit``.
         WorkerTimeout: while iterating, if one takes longer than ``timeout``.
+        TooManyErrors: while iterating, if ``on_error`` loses more datapoints than it allows.
         Exception: while iterating, whatever ``map_func`` raises, with a note that says at which datapoint.
     """
 
@@ -108,10 +111,13 @@ class MultiProcessMapDataZMQ(ParallelMap):
     def __init__(
         self, ds: Any, num_proc: Any = None, map_func: Any = None, *, buffer_size: int = 200, strict: bool = False,
         ordered: bool = False, start_method: str | None = None, timeout: float | None = None, restarts: int = 0,
+        on_error: ErrorPolicy | None = None,
     ) -> None:  # fmt: skip
         check.integer(1, num_proc=num_proc)
         self.num_proc = int(num_proc)
-        super().__init__(ds, num_proc, map_func, buffer_size, strict, ordered, start_method, timeout, restarts)
+        super().__init__(
+            ds, num_proc, map_func, buffer_size, strict, ordered, start_method, timeout, restarts, on_error
+        )
 
 
 class MultiProcessMapAndBatchDataZMQ(ParallelMapAndBatch):
@@ -145,6 +151,7 @@ class MultiProcessMapAndBatchDataZMQ(ParallelMapAndBatch):
         timeout: seconds that a process may take for a datapoint; None is for ever.
         restarts: how many dead processes are replaced; what one had in hand is done again, and batches are stacked
             in this process.
+        on_error: what to do where ``map_func`` raises: ``Skip``, ``Replace`` or ``Retry``; None raises it.
 
     Raises:
         TypeError: at construction, if an argument is of the wrong kind.
@@ -153,6 +160,7 @@ class MultiProcessMapAndBatchDataZMQ(ParallelMapAndBatch):
         UsageError: while iterating, at the first ``next`` of a second pass that overlaps.
         WorkerDied: while iterating, if a process is killed, or leaves by ``sys.exit``.
         WorkerTimeout: while iterating, if one takes longer than ``timeout``.
+        TooManyErrors: while iterating, if ``on_error`` loses more datapoints than it allows.
         Exception: while iterating, whatever ``map_func`` raises, with a note that says at which datapoint.
     """
 
@@ -162,10 +170,11 @@ class MultiProcessMapAndBatchDataZMQ(ParallelMapAndBatch):
     def __init__(
         self, ds: Any, num_proc: int, map_func: Any, batch_size: int, buffer_size: int | None = None, *,
         remainder: bool = False, ordered: bool = False, start_method: str | None = None,
-        timeout: float | None = None, restarts: int = 0,
+        timeout: float | None = None, restarts: int = 0, on_error: ErrorPolicy | None = None,
     ) -> None:  # fmt: skip
         check.integer(1, num_proc=num_proc)
         self.num_proc = int(num_proc)
         super().__init__(
-            ds, num_proc, map_func, batch_size, buffer_size, remainder, ordered, start_method, timeout, restarts
-        )
+            ds, num_proc, map_func, batch_size, buffer_size, remainder, ordered, start_method, timeout, restarts,
+            on_error,
+        )  # fmt: skip

@@ -8,12 +8,13 @@ from typing import Any
 
 from ..base import ProxyDataFlow
 from ..passes import SAMPLE, Place, Run, Walk, below, locate
+from ..policies import ErrorPolicy, Forgiving, checked, settled
 from ..utils import check
 from ..utils.rng import KeyedGenerator, wants_rng
 from ..utils.tally import tally
 
 
-class MapData(ProxyDataFlow):
+class MapData(Forgiving, ProxyDataFlow):
     """Apply a function to each datapoint, and drop those for which it returns None.
 
     A function that declares a parameter ``rng`` is given a ``numpy.random.Generator`` for its sample. What it draws
@@ -28,16 +29,21 @@ class MapData(ProxyDataFlow):
     Args:
         ds: flow of lists or dicts.
         func: datapoint -> datapoint | None. It should not change arrays in place, unless nobody else holds them.
+        on_error: what to do where ``func`` raises: ``Skip``, ``Replace`` or ``Retry``; None raises it.
 
     Raises:
         TypeError: at construction, if ``func`` cannot be called.
+        TooManyErrors: while iterating, if ``on_error`` loses more datapoints than it allows.
         Exception: while iterating, whatever ``func`` raises, with a note that says at which datapoint.
     """
 
-    def __init__(self, ds: Any, func: Callable[..., Any]) -> None:
+    _transient = (*ProxyDataFlow._transient, "_report")
+
+    def __init__(self, ds: Any, func: Callable[..., Any], *, on_error: ErrorPolicy | None = None) -> None:
         super().__init__(ds)
         check.function(func=func)
         self.func = func
+        self.on_error = checked(on_error=on_error)
         self._random = wants_rng(func)
 
     def _walk(self, at: Place, run: Run) -> Walk:
@@ -50,15 +56,28 @@ class MapData(ProxyDataFlow):
         if ahead:
             apply = _passing_over(ahead, apply, lambda: given() - start)
 
+        report = self._new_report()
+
         def results() -> Iterator[Any]:
             for dp in rows:
                 try:  # costs nothing until it raises
                     result = apply(dp)
                 except Exception as error:
-                    locate(error, self, given() - 1)
-                    raise
+                    if self.on_error is None:
+                        locate(error, self, given() - 1)
+                        raise
+                    result = settle(self.on_error, error, dp)
                 if result is not None:
                     yield result
+
+        def settle(policy: ErrorPolicy, error: Exception, dp: Any) -> Any:
+            try:
+                result, fate = settled(policy, error, dp, partial(apply, dp), given() - 1)
+            except Exception as unsettled:
+                locate(unsettled, self, given() - 1)
+                raise
+            report.note(fate)
+            return result
 
         def place() -> Place:
             n = given()
@@ -101,14 +120,17 @@ class MapDataComponent(MapData):
         ds: flow of lists or dicts; a tuple comes out as a list.
         func: component -> component | None.
         index: index or key of the component.
+        on_error: as in ``MapData``; it is about the whole datapoint.
 
     Raises:
         TypeError: at construction, if ``func`` cannot be called.
         IndexError: while iterating, if a datapoint has no such component (KeyError for a dict).
     """
 
-    def __init__(self, ds: Any, func: Callable[..., Any], index: Any = 0) -> None:
-        super().__init__(ds, func)
+    def __init__(
+        self, ds: Any, func: Callable[..., Any], index: Any = 0, *, on_error: ErrorPolicy | None = None
+    ) -> None:
+        super().__init__(ds, func, on_error=on_error)
         self.index = index
 
     def _applied(self, func: Callable[..., Any]) -> Callable[..., Any]:

@@ -40,26 +40,26 @@ def _nothing_is_left():
 
 @pytest.fixture
 def make_map():
-    def make(kind, ds, workers, func, *, buffer_size=200, strict=True, ordered=False, timeout=None):
+    def make(kind, ds, workers, func, *, buffer_size=200, strict=True, ordered=False, timeout=None, on_error=None):
         pool, start_method = KINDS[kind]
 
         class Map(ParallelMap):
             _kind = pool
 
-        return Map(ds, workers, func, buffer_size, strict, ordered, start_method, timeout)
+        return Map(ds, workers, func, buffer_size, strict, ordered, start_method, timeout, 0, on_error)
 
     return make
 
 
 @pytest.fixture
 def make_batches():
-    def make(kind, ds, workers, func, batch_size, *, buffer_size=None, remainder=False, ordered=False):
+    def make(kind, ds, workers, func, batch_size, *, buffer_size=None, remainder=False, ordered=False, on_error=None):
         pool, start_method = KINDS[kind]
 
         class Batches(ParallelMapAndBatch):
             _kind = pool
 
-        return Batches(ds, workers, func, batch_size, buffer_size, remainder, ordered, start_method, None)
+        return Batches(ds, workers, func, batch_size, buffer_size, remainder, ordered, start_method, None, 0, on_error)
 
     return make
 
