@@ -11,7 +11,7 @@ from dataflow import BatchData, MapData, Replace, Retry, Skip
 from dataflow.errors import TooManyErrors, WorkerTimeout
 from dataflow.testing import FailsOnce, check_dataflow, numbers
 
-ALL = ["inline", "thread", "fork", "spawn", "zmq"]
+QUICK = ["inline", "thread", "fork", "zmq"]
 
 
 def not_7(dp):
@@ -31,8 +31,10 @@ def until_error(df):
     return seen, str(caught.value).partition(": ")[2]
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize(
+    ("kind", "workers"),
+    [("inline", 1), ("thread", 1), ("thread", 3), ("fork", 1), ("fork", 3), ("spawn", 2), ("zmq", 2)],
+)
 @pytest.mark.parametrize("policy", [Skip(), Replace([-1]), Retry(1, wait=0, then=Skip())], ids=str)
 def test_the_stream_and_the_report_are_those_of_one_process(make_map, kind, workers, policy):
     wanted = MapData(numbers(300), not_7, on_error=policy)
@@ -40,12 +42,11 @@ def test_the_stream_and_the_report_are_those_of_one_process(make_map, kind, work
         for _ in range(2):
             assert list(df) == list(wanted)
             assert df.error_report.first == wanted.error_report.first
-            assert vars(df.error_report).keys() == vars(wanted.error_report).keys()
             assert df.error_report.skipped == wanted.error_report.skipped
             assert df.error_report.replaced == wanted.error_report.replaced
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", QUICK)
 def test_too_many_errors_come_at_the_same_place(make_map, kind):
     policy = Skip(at_most=5)
     with make_map(kind, numbers(300), 2, not_7, ordered=True, on_error=policy) as df:
@@ -60,7 +61,7 @@ def test_without_order_all_come_but_those_that_are_skipped(make_map, kind):
         assert df.error_report.skipped == 50
 
 
-@pytest.mark.parametrize("kind", ["inline", "thread", "fork", "zmq"])
+@pytest.mark.parametrize("kind", QUICK)
 def test_a_retry_in_a_worker_draws_the_same(make_map, kind):
     def fails_once(dp, rng):
         value = float(rng.normal())
@@ -90,7 +91,7 @@ def test_a_position_with_errors_before_it_loads_anywhere(make_map):
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-@pytest.mark.parametrize("kind", ["inline", "thread", "fork", "zmq"])
+@pytest.mark.parametrize("kind", QUICK)
 def test_batches_are_made_of_what_is_left(make_batches, kind, ordered):
     wanted = list(BatchData(MapData(numbers(100), not_7, on_error=Skip()), 9))
     with make_batches(kind, numbers(100), 2, not_7, 9, ordered=ordered, on_error=Skip()) as df:
