@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import weakref
 from collections import deque
@@ -42,6 +43,9 @@ logger = logging.getLogger(__name__)
 
 KINDS = ("process", "zmq", "thread", "inline")
 BUFFER_BYTES = 256 << 20
+# Python looks for signals between two of its instructions, and a signal ends a wait in the kernel. One that comes after
+# the look and before the wait does nothing: so the main thread, whose they are, looks again after so many seconds.
+LONGEST_WAIT = 1.0
 # A worker that is still starting (a new interpreter, imports, going to a place) is given at least so many seconds.
 STARTING = 60.0
 
@@ -374,10 +378,10 @@ class Pool:
         return self._heard[worker] + limit - self._waited
 
     def _patience(self) -> float | None:
-        """Return how long to wait before the first worker counts as stuck."""
-        if self.timeout is None:
-            return None
-        limits = [self._limit(worker) for worker in self._with_work()]
+        """Return how long to wait: until the first worker counts as stuck, or it is time to look for signals."""
+        limits = [] if self.timeout is None else [self._limit(worker) for worker in self._with_work()]
+        if threading.current_thread() is threading.main_thread():
+            limits.append(LONGEST_WAIT)
         return max(0.0, min(limits)) if limits else None
 
     def _look_for_stuck(self, crew: Crew) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import mmap
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -336,6 +338,26 @@ def test_closing_from_another_thread_wakes_the_one_that_waits(kind):
     with pytest.raises(UsageError, match="closed while it was waited for"):
         running.receive()
     thread.join()
+
+
+@with_workers
+def test_an_interrupt_that_wakes_nobody_is_seen_all_the_same(kind, monkeypatch):
+    monkeypatch.setattr("dataflow.engine.pool.LONGEST_WAIT", 0.3)
+    with pool(Echo(), kind, timeout=None) as running:
+        waits = when_it_waits(running)
+
+        def interrupt() -> None:
+            waits.wait()
+            time.sleep(0.1)
+            _thread.interrupt_main()  # notes a SIGINT, as one that came just before the wait
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            running.receive()
+        assert time.monotonic() - start < 5
+        thread.join()
 
 
 @pytest.mark.parametrize(
