@@ -1,8 +1,19 @@
-"""The blocks of one worker: what it takes from its part of the arena, lends to the consumer, and uses again."""
+"""The blocks of one worker: what it takes from its part of the arena, lends to the consumer, and uses again.
+
+    in use: written here, or lent to the consumer
+      |  ^                      ^                        ^
+      v  | take: of its size    | take: another size     | take: more than before
+    free, by size --------> warm: joined --------> cold: joined, without pages
+                   gather                 cool
+
+A stream of one size moves two or three blocks between the first two, without a system call. Where sizes are mixed, what
+is free is joined with its neighbours and cut anew, so that its pages serve all sizes: the first touch of new ones is
+what costs. Beyond HOT_BYTES those behind all others in the file go, so what is in use gathers at its beginning.
+"""
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import os
 import sys
 import threading
@@ -14,17 +25,18 @@ from typing import Any
 import numpy as np
 
 from ..utils.pickling import Buffers, dumps
-from .arena import GRAIN, OFFSET, Arena, discard, head
+from .arena import GRAIN, SPAN, Arena, head
 from .crew import Kind
 from .descriptors import Weakly
 from .frames import Frame
+from .ranges import Ranges
 
 # Arrays that together have fewer bytes go through the channel: a copy in the kernel is cheaper than a block.
 LEAST = 1 << 15
 # Arrays begin at multiples of this.
 ALIGNMENT = 64
-# Free blocks of one size that keep their pages.
-HOT = 4
+# Free bytes of a worker that keep their pages; or so many blocks of the size that came back last, if that is more.
+HOT_BYTES, AT_LEAST = 32 << 20, 3
 
 
 class Blocks:
@@ -37,19 +49,20 @@ class Blocks:
     """
 
     def __init__(self, arena: Arena, part: tuple[int, int], hear: Callable[[], None]) -> None:
-        self._memory: Any = arena.memory
+        self._arena = arena
         self._bytes = memoryview(arena.memory).cast("B")
-        self._address = ctypes.addressof(arena.memory)
-        self._top, self._stop = part
+        self._warm, self._cold = Ranges(), Ranges()
+        self._cold.add(part[0], part[1] - part[0])
         self._hear = hear
         self._user = os.getpid(), threading.get_ident()
-        self._sizes: dict[int, int] = {}
-        self._free: defaultdict[int, list[int]] = defaultdict(list)  # by size, the one that came back last at the end
+        self._sizes: dict[int, int] = {}  # of blocks in use, and of free ones that are not joined
+        self._free: defaultdict[int, list[int]] = defaultdict(list)  # these, the one that came back last at the end
+        self._hot_bytes = 0  # of these and of warm ranges
         self._lent: set[int] = set()
         # Blocks in which this worker has an array itself, and those whose array has gone.
         self._own: dict[int, weakref.ref[Any]] = {}
         self._gone: deque[Any] = deque()
-        self._seen: set[int] = set()  # those that a child of this worker may see: they are not used any more
+        self._lost: set[int] = set()  # those that may not be used again
         _all.add(self)
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
@@ -60,7 +73,7 @@ class Blocks:
         block = self._take(size)
         if block is None:
             return None
-        owner = np.frombuffer(self._memory, np.uint8, size, block)
+        owner = np.frombuffer(self._arena.memory, np.uint8, size, block)
         self._own[block] = weakref.ref(owner, self._gone.append)  # of C: in a callback of Python Ctrl-C would be lost
         return np.ndarray(shape, dtype, owner)
 
@@ -95,34 +108,49 @@ class Blocks:
         if (
             block is None
             or block in self._lent
-            or block in self._seen
+            or block in self._lost
+            or block in self._arena.private
             or (sys.getrefcount(source), sys.getrefcount(owner)) != SOLE
         ):
             return None  # who else holds it, its datapoint or a part of it would share it with the consumer
-        start = int(np.frombuffer(array, np.uint8).__array_interface__["data"][0]) - self._address
+        start = int(np.frombuffer(array, np.uint8).__array_interface__["data"][0]) - self._arena.address
         return block, start, len(array)
 
     def free(self, data: Any) -> None:
         """Take back blocks that the consumer does not need any more."""
-        for (block,) in OFFSET.iter_unpack(data):
-            if block in self._lent:  # else it was lent by another worker, which this one has replaced
+        for block, size in SPAN.iter_unpack(data):
+            if block in self._lent:
                 self._lent.discard(block)
                 if block not in self._own:
                     self._put(block)
+            elif block not in self._arena.private:  # else this is a fork of the consumer, and it is a copy here
+                self._cold.add(block, size)  # it was of a worker that this one has replaced
 
     def _take(self, size: int) -> int | None:
         size = rounded(size)
-        self._bury()
+        if self._gone:
+            self._bury()
         free = self._free[size]
         if not free:
             self._hear()
             self._bury()
-        if free:
-            return free.pop()
-        if self._top + size > self._stop:
-            return None
-        block, self._top = self._top, self._top + size
-        self._sizes[block] = size
+            if not free:
+                return self._new(size)
+        self._hot_bytes -= size
+        return free.pop()
+
+    def _new(self, size: int) -> int | None:
+        self._gather()
+        block = self._warm.take(size)
+        if block is not None:
+            self._hot_bytes -= size
+        else:
+            block = self._cold.take(size)
+        if block is None:
+            self._cool(0)
+            block = self._cold.take(size)
+        if block is not None:
+            self._sizes[block] = size
         return block
 
     def _bury(self) -> None:
@@ -135,14 +163,44 @@ class Blocks:
                     self._put(block)
 
     def _put(self, block: int) -> None:
-        if block in self._seen:
+        size = self._sizes[block]
+        if block in self._lost or (block in self._arena.private and not self._arena.map_again(block, size)):
             return
-        free = self._free[self._sizes[block]]
-        free.append(block)
-        if len(free) > HOT:
-            discard(self._memory, free[-HOT - 1], self._sizes[block])
+        self._free[size].append(block)
+        self._hot_bytes += size
+        if self._hot_bytes > HOT_BYTES and self._hot_bytes > AT_LEAST * size:
+            self._cool(max(HOT_BYTES, AT_LEAST * size))
+
+    def _gather(self) -> None:
+        """Join free blocks, so that they can be cut anew."""
+        for size, blocks in self._free.items():
+            for block in blocks:
+                del self._sizes[block]
+                self._warm.add(block, size)
+            blocks.clear()
+
+    def _cool(self, left: int) -> None:
+        """Release pages of what is free, but for so many bytes."""
+        self._gather()
+        while self._hot_bytes > left:
+            start, end = self._warm.take_last(self._hot_bytes - left)
+            self._arena.release(start, end - start)
+            self._cold.add(start, end - start)
+            self._hot_bytes -= end - start
+
+    def make_private(self) -> None:
+        """Turn the blocks of arrays that this worker has into memory that a child gets a copy of."""
+        for block, alive in list(self._own.items()):  # another thread may have forked
+            owner = alive()
+            if owner is None or block in self._lost or block in self._arena.private:
+                continue
+            # A child may see it; and while another thread forks, it may be on its way out.
+            alone = threading.get_ident() == self._user[1] and block not in self._lent
+            if not alone or not self._arena.make_private(block, owner):
+                self._lost.add(block)
 
 
+@functools.lru_cache(maxsize=64)
 def rounded(size: int) -> int:
     """Return the size of a block for so many bytes: one of at most eight between two powers of two.
 
@@ -158,7 +216,7 @@ _all: Weakly[Blocks] = Weakly()
 
 def _before_fork() -> None:
     for blocks in _all.items():
-        blocks._seen.update(blocks._own)
+        blocks.make_private()
 
 
 if hasattr(os, "register_at_fork"):

@@ -23,12 +23,14 @@ import socket
 from collections import deque
 from typing import Any, Protocol
 
-from .descriptors import Descriptor, register
+from .descriptors import Descriptor, make_sure_of, register
 from .frames import PARTS, Bytes, Frame, Reader, behind, parts_of
 from .worker import HungUp
 
 # What is asked of the kernel for one direction; it gives what /proc/sys/net/core/wmem_max allows.
 SOCKET_BYTES = 4 << 20
+# Descriptors that a pool keeps open for a worker: of its channel and of its process.
+PER_WORKER = 2
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
@@ -181,6 +183,9 @@ class SocketEnd:
 
 class SocketWire:
     """Makes socketpairs, one a worker."""
+
+    def __init__(self, workers: int) -> None:
+        make_sure_of(PER_WORKER * workers)  # rather than after a start of half of them
 
     def poll(self) -> Poll:
         return Poll()

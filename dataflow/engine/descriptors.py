@@ -12,6 +12,7 @@ was closed in a child never closes a number that has been given to something els
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import tempfile
@@ -106,3 +107,12 @@ def _in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_child)
+
+
+def make_sure_of(count: int) -> None:
+    """Raise OSError unless ``count`` more descriptors can be opened.
+
+    They are counted and not opened, since another thread may need one at this very moment.
+    """
+    if len(os.listdir("/dev/fd")) + count > os.sysconf("SC_OPEN_MAX"):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

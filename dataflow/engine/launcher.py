@@ -132,9 +132,10 @@ class Forker:
     def start(self, context: Context, end: End, mask: Mask) -> Process:
         """Fork one worker."""
         share = None if self._leases is None else (self._leases.arena, self._leases.part(context.worker))
+        file = share and share[0].descriptor
 
         def create(bond: Bond, kept: list[Descriptor]) -> int:
-            with keeping(*end.descriptors, self._stacks, *kept), _no_collection(), warnings.catch_warnings():
+            with keeping(*end.descriptors, self._stacks, file, *kept), _no_collection(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # "multi-threaded": that is decided above
                 pid = os.fork()
                 if pid == 0:

@@ -5,7 +5,7 @@
     (wait)             +-- channel 1 <--> worker 1
                        +-- sentinel 1
 
-One poll waits for everything, without a tick: an idle pool costs nothing, and a death is known when it happens.
+One poll waits for everything: an idle pool costs nothing, and a death is known when it happens.
 
 The life of a worker:
 
@@ -80,7 +80,7 @@ class ProcessCrew(Crew):
             # Ctrl-C finds each of these either not there or on record.
             with signals_held():
                 self._stacks = memory_file("dataflow-stacks")
-                wire: Wire = ZmqWire(len(self.contexts)) if self._over_zmq else SocketWire()
+                wire: Wire = (ZmqWire if self._over_zmq else SocketWire)(len(self.contexts))
                 self._wire, self._poll = wire, wire.poll()
                 arena = Arena.make(len(self.contexts))
                 self._leases = None if arena is None else Leases(arena)
@@ -118,12 +118,15 @@ class ProcessCrew(Crew):
         assert stacks is not None
         self._channels[worker].close()
         self._ready.discard(worker)
+        spans = b"" if self._leases is None else self._leases.inherit(worker)
         try:
             with contextlib.closing(self._launcher(stacks)) as launcher, signals_held() as mask:
                 self._launch(launcher, wire, self.contexts[worker], mask)
         except OSError as error:
             self._refuse(error, worker)
         self._watch_worker(worker)
+        if spans:
+            self.send(worker, Frame(Kind.FREE, spans))
 
     def _refuse(self, error: OSError, worker: int) -> NoReturn:
         advice = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import pickle
 import sys
@@ -54,8 +53,7 @@ def main(
         context = Context(*who)
         arena = None
         if share is not None:
-            with contextlib.closing(Descriptor(share[0])) as file:  # it is mapped then
-                arena = Arena(file, context.workers), share[1]
+            arena = Arena(Descriptor(share[0]), context.workers), share[1]
         return child.serve(_load(boot, settings), context, FAR[recipe[0]](*recipe[1:]), arena)
 
     child.live(tie, be_worker)

@@ -19,7 +19,6 @@ The life of one message:
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 import shutil
@@ -35,7 +34,7 @@ from ..errors import UsageError
 from ..utils.deps import need
 from .channel import Far, milliseconds
 from .crew import Kind
-from .descriptors import Descriptor, pipe
+from .descriptors import Descriptor, make_sure_of, pipe
 from .frames import Bytes, Frame
 from .worker import HungUp
 
@@ -59,7 +58,7 @@ class ZmqWire:
     def __init__(self, workers: int) -> None:
         self._near: list[ZmqNear] = []
         self._folders: list[str] = []
-        _make_sure_of(AT_FIRST + PER_WORKER * workers)
+        make_sure_of(AT_FIRST + PER_WORKER * workers)  # it aborts the process where it cannot open one
         with _os_errors():
             self._context = _zmq().Context()
 
@@ -135,7 +134,7 @@ class ZmqFar:
     """The worker's end."""
 
     def __init__(self, file: str, hangup: int) -> None:
-        _make_sure_of(AT_FIRST)
+        make_sure_of(AT_FIRST)
         self._socket = _socket(_zmq().Context())
         self._socket.connect(b"ipc://" + os.fsencode(file))
         self._hangup = hangup
@@ -239,15 +238,6 @@ def _writable(part: bytes) -> memoryview:
     copy = np.empty(len(part), np.uint8)
     copy[:] = np.frombuffer(part, np.uint8)
     return copy.data
-
-
-def _make_sure_of(descriptors: int) -> None:
-    """Raise OSError unless so many more can be opened: ZeroMQ aborts the process where it cannot open one.
-
-    They are counted and not opened, since its thread may need one at this very moment.
-    """
-    if len(os.listdir("/dev/fd")) + descriptors > os.sysconf("SC_OPEN_MAX"):
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def _parent_folder() -> str:

@@ -32,8 +32,12 @@ _guest = False
 class Buffers(list[memoryview]):
     """The bulk of an object, beside its pickle; ``take`` is the buffer_callback."""
 
+    read_only = False  # True where an array may not be written to; such a pickle would load as one that may not, too
+
     def take(self, buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
+        if raw.readonly and isinstance(raw.obj, np.ndarray):
+            self.read_only = True
         if raw.nbytes < OUT_OF_BAND or len(self) >= MAX_BUFFERS:
             return True
         self.append(raw)
@@ -42,6 +46,8 @@ class Buffers(list[memoryview]):
 
 def dumps(obj: Any, buffers: Buffers | None = None, *, main_by_value: bool = False) -> bytes:
     """Pickle ``obj``; large arrays go to ``buffers``, which refer to their memory.
+
+    With ``buffers`` every array, of any size and at any depth, loads as one that may be written to.
 
     Args:
         obj: anything.
@@ -55,7 +61,8 @@ def dumps(obj: Any, buffers: Buffers | None = None, *, main_by_value: bool = Fal
         raise
     except Exception:
         data = b""
-    if data and not (main_by_value and MAIN in data):
+    again = buffers is not None and buffers.read_only
+    if data and not again and not (main_by_value and MAIN in data):
         return data
     if buffers is not None:
         buffers.clear()
@@ -97,10 +104,13 @@ def _pickler() -> Any:
             super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=take)
             self._by_value = main_by_value
             self._reduce = reduce
+            self._copies = buffers is not None
 
         def reducer_override(self, obj: Any) -> Any:
             if self._reduce is not None and (parts := self._reduce(obj)) is not NotImplemented:
                 return parts
+            if self._copies and type(obj) is np.ndarray and not obj.flags.writeable:
+                return obj.copy("K").__reduce_ex__(pickle.HIGHEST_PROTOCOL)
             if isinstance(obj, type | types.FunctionType) and _is_of_main(obj) and not self._by_value:
                 return obj.__qualname__  # the reader has it under this name
             return super().reducer_override(obj)

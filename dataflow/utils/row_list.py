@@ -3,7 +3,8 @@
     [[a0, 7], [a1, 8], ...]  ->  bytes of all arrays, bytes of all ints  ->  [[view, 7], [view, 8], ...]
 
 To pickle and load a small array takes 5 us, as a part of a column 0.4. What comes back equals what was sent, type by
-type; its arrays are views on the memory of their column, so PIECE bytes at most stay for as long as one of them does.
+type. Its arrays may be written to, as all that ``pickling.dumps`` sends; they are views on the memory of their column,
+so PIECE bytes at most stay for as long as one of them does.
 """
 
 from __future__ import annotations

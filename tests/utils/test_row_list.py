@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dataflow.testing import same
+from dataflow.utils import pickling
 from dataflow.utils.row_list import LEAST, PIECE, RowList, _columns
 
 
@@ -94,6 +95,23 @@ def test_arrays_are_writable_and_apart(out_of_band):
     back = trip([[np.full(4, i)] for i in range(20)], out_of_band)
     back[3][0][:] = -1
     assert [int(array[0]) for (array,) in back] == [-1 if i == 3 else i for i in range(20)]
+
+
+@pytest.mark.parametrize("size", [1, LEAST - 1, LEAST, 100])
+@pytest.mark.parametrize("length", [10, 5000], ids=["small", "large"])
+def test_arrays_that_may_not_be_written_to_arrive_as_ones_that_may(size, length):
+    def read_only(i: int) -> Any:
+        return np.frombuffer(bytes([i % 256]) * length, np.uint8)
+
+    rows = [[read_only(i), {"deep": [read_only(i).reshape(2, -1).T]}] for i in range(size)]
+    buffers = pickling.Buffers()
+    data = pickling.dumps(RowList(rows), buffers)
+    back = pickle.loads(data, buffers=[bytearray(buffer) for buffer in buffers])
+    assert same(back, rows)
+    for array, parts in back:
+        array += 1
+        parts["deep"][0][:] = 0
+    assert not rows[0][0].flags.writeable
 
 
 def test_an_array_that_is_kept_keeps_a_piece_and_not_the_whole_column():
