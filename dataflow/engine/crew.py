@@ -6,7 +6,7 @@ import enum
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from .task import Context, Task
@@ -39,6 +39,10 @@ class Event(NamedTuple):
     kind: Kind
     payload: Any = None
     size: int = 0
+
+
+# Lets go of what a copy of the consumer has received, which is of no use to a worker.
+Forget = Callable[[], None]
 
 
 class Crew(ABC):
@@ -77,8 +81,8 @@ class Crew(ABC):
         """Return the process of a worker, or 0."""
         return 0
 
-    def restart(self, worker: int) -> None:
-        """Start a worker again that is dead, with an empty inbox."""
+    def restart(self, worker: int, forget: Forget | None) -> None:  # processes only
+        """Start a worker again that is dead, with an empty inbox; one that is forked calls ``forget`` first."""
         raise NotImplementedError(f"{type(self).__name__} cannot restart worker {worker}")
 
     @abstractmethod

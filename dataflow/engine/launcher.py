@@ -37,6 +37,7 @@ from ..utils.rng import default_seed
 from . import child
 from .arena import Leases
 from .channel import End
+from .crew import Forget
 from .descriptors import Descriptor, keeping, pipe
 from .task import Context, Task
 
@@ -123,10 +124,11 @@ class Process:
 class Forker:
     """Start workers by fork: they find the task where it is."""
 
-    def __init__(self, task: Task, stacks: Descriptor, leases: Leases | None) -> None:
+    def __init__(self, task: Task, stacks: Descriptor, leases: Leases | None, forget: Forget | None) -> None:
         self._task = task
         self._stacks = stacks
         self._leases = leases
+        self._forget = forget
         child.load()  # once, and not in each child
 
     def start(self, context: Context, end: End, mask: Mask) -> Process:
@@ -143,6 +145,8 @@ class Forker:
             if pid == 0:
                 for handlers in reversed(_put_off):
                     _give_back(handlers)
+                if self._forget is not None:
+                    self._forget()
                 child.run_forked(self._task, context, end, share, bond, mask)
             return pid
 

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 from ..errors import UsageError, WorkerDied, WorkerError
 from ..utils import check
 from . import failures
-from .crew import Crew, Event, Kind
+from .crew import Crew, Event, Forget, Kind
 from .inline import InlineCrew
 from .launcher import METHODS
 from .processes import ProcessCrew
@@ -118,6 +118,8 @@ class Pool:
         self.buffer_bytes = buffer_bytes
         self.restarts = int(restarts)
         self.again = again
+        # What a worker that is forked in the place of a dead one calls first.
+        self.forget: Forget | None = None
         self._crew: Crew | None = None
         self._closed = False
         self._pid = 0
@@ -326,7 +328,7 @@ class Pool:
         sent, self._sent[worker] = self._sent[worker], deque()
         self._ready.discard(worker)
         self._heard[worker] = self._waited
-        crew.restart(worker)
+        crew.restart(worker, self.forget)
         messages = [one.message for one in sent]
         again = messages if self.again is None else self.again(worker, messages)
         for one, message in zip(sent, again, strict=True):

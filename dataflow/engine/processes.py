@@ -35,7 +35,7 @@ from ..utils.remote_error import unpack
 from .arena import Arena, Leases, bytes_of
 from .channel import Near, Poll, SocketWire, Wire
 from .child import DUMP
-from .crew import Crew, Death, Event, Kind
+from .crew import Crew, Death, Event, Forget, Kind
 from .descriptors import Descriptor, memory_file
 from .frames import Frame, encode
 from .launcher import Forker, Process, Spawner, signals_held, start_method
@@ -104,15 +104,15 @@ class ProcessCrew(Crew):
             for descriptor in end.descriptors:
                 descriptor.close()
 
-    def _launcher(self, stacks: Descriptor) -> Forker | Spawner:
+    def _launcher(self, stacks: Descriptor, forget: Forget | None = None) -> Forker | Spawner:
         if start_method(self._asked) == "fork":
-            return Forker(self.task, stacks, self._leases)
+            return Forker(self.task, stacks, self._leases, forget)
         self._by_value = True
         with signals_held():  # then it is on record, too
             self._boot = memory_file("dataflow-boot")
         return Spawner(self.task, self._boot, stacks, self._leases)
 
-    def restart(self, worker: int) -> None:
+    def restart(self, worker: int, forget: Forget | None) -> None:
         wire, stacks = self._wire, self._stacks
         assert wire is not None
         assert stacks is not None
@@ -120,7 +120,7 @@ class ProcessCrew(Crew):
         self._ready.discard(worker)
         spans = b"" if self._leases is None else self._leases.inherit(worker)
         try:
-            with contextlib.closing(self._launcher(stacks)) as launcher, signals_held() as mask:
+            with contextlib.closing(self._launcher(stacks, forget)) as launcher, signals_held() as mask:
                 self._launch(launcher, wire, self.contexts[worker], mask)
         except OSError as error:
             self._refuse(error, worker)

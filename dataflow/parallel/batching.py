@@ -192,9 +192,10 @@ class ParallelMapAndBatch(ParallelMap):
         full, rest = divmod(len(self.ds), self.batch_size)
         return full + (self.remainder and rest > 0)
 
-    def _in_order(self, run: Run) -> bool:
+    @property
+    def _keeps_order(self) -> bool:
         # What a worker keeps for its next batch would be lost with it.
-        return super()._in_order(run) or self.restarts > 0
+        return self.ordered or self.restarts > 0
 
     def _task(self) -> MapTask:
         return BatchTask(self.map_func, self.on_error, self.batch_size)

@@ -16,7 +16,7 @@ from ..errors import TooManyErrors, UsageError, WorkerError
 from ..passes import Place
 from ..utils.gauge import Gauge
 from ..utils.speed import count_bytes
-from .feed import MOST, Feed, Frame
+from .feed import MOST, Feed, Frame, weakly
 
 if TYPE_CHECKING:
     from .mapping import ParallelMap
@@ -151,6 +151,7 @@ class Dispatch:
         """Yield the results of one frame after another; who iterates them uses them up before the next."""
         self._queues = self._flow._ready()
         self._stream = self._queues.begin()
+        self._queues.pool.forget = weakly(self._forget)
         try:
             while (frame := self._next()) is not None:
                 if frame.answer.settled:
@@ -162,11 +163,20 @@ class Dispatch:
                 self._held_bytes -= frame.size
                 self._close(frame)
             yield from self._rest()
-        except (Exception, GeneratorExit):
+        except GeneratorExit:
             raise
-        except BaseException:  # Ctrl-C: nobody knows what was half done
-            self._flow._dismiss()
+        except BaseException as error:
+            self._forget()  # whoever keeps the error keeps this
+            if not isinstance(error, Exception):  # Ctrl-C: nobody knows what was half done
+                self._flow._dismiss()
             raise
+
+    def _forget(self) -> None:
+        """Let go of what is not delivered; it can be read again from ``place()``."""
+        for frame in self._answered:
+            frame.forget()
+        for frame in self._feed.open.values():
+            frame.rows = []
 
     def _report_on(self, frame: Frame) -> None:
         """Report the datapoints at which the function raised, and end the stream at one too many."""

@@ -12,6 +12,7 @@ frame is open before its datapoints are counted, and what is delivered of it is 
 from __future__ import annotations
 
 import time
+import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -72,6 +73,10 @@ class Frame:
         """Take in what a worker made of it."""
         left = iter(answer.results)
         self.answer, self.left, self.size, self.answered, self.rows = answer, left, size, True, []
+
+    def forget(self) -> None:
+        """Let go of the results, as if none were there; none is delivered."""
+        self.take(NOTHING, 0)
 
     def fail(self, number: int, error: Exception) -> None:
         """Drop the results from datapoint ``number`` of the pass on, and raise ``error`` in their place."""
@@ -231,3 +236,14 @@ def merged(spans: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
             last = [start, stop]
     if last:
         yield last
+
+
+def weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls a method, as long as its object is there."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if (alive := reference()) is not None:
+            alive()
+
+    return call

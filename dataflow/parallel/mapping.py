@@ -162,7 +162,7 @@ class ParallelMap(Forgiving, ProxyDataFlow):
         self._workers = int(workers)
         self._random = wants_rng(map_func)
         self._carries = not strict
-        self._unordered = not ordered and self._workers > 1
+        self._unordered = not self._keeps_order and self._workers > 1
         self._pool()  # checks the rest
 
     @property
@@ -234,8 +234,12 @@ class ParallelMap(Forgiving, ProxyDataFlow):
 
         return Exclusive(self, rows(), run), lambda: {"pass": path, **dispatch.place()}
 
+    @property
+    def _keeps_order(self) -> bool:
+        return self.ordered
+
     def _in_order(self, run: Run) -> bool:
-        return self.ordered or run.keeps_order(self)
+        return self._keeps_order or run.keeps_order(self)
 
     def _dispatch(self, feed: Feed, ordered: bool) -> Dispatch:
         return Dispatch(self, feed, ordered)

@@ -37,7 +37,7 @@ from ..errors import UsageError
 from ..passes import Exclusive, Part, Place, Run, Walk, graph
 from ..utils.gauge import Gauge
 from ..utils.parts import Parts
-from .feed import MOST
+from .feed import MOST, weakly
 from .replicas import ReplicaTask, Rows, Start
 
 # What a worker may be ahead of the consumer in any case, and for as long as that is no more than so many bytes: the
@@ -58,6 +58,7 @@ class Lines:
         self.pool = pool
         me = weakref.ref(self)  # the pool must go when this goes
         pool.again = lambda worker, messages: lines._again(worker, messages) if (lines := me()) else messages
+        pool.forget = weakly(self.forget)
         self.pid = os.getpid()
         self.gauge = Gauge(credit * pool.workers)
         self.stream = 0  # the number of the stream whose frames are wanted; 0 is none
@@ -145,6 +146,10 @@ class Lines:
         except Exception as error:
             self._broken = error
 
+    def forget(self) -> None:
+        """Let go of what is not delivered."""
+        self._frames.clear()
+
     def _again(self, worker: int, messages: list[Any]) -> list[Any]:
         """Return what a new worker is asked that stands for a dead one, which has not answered ``messages``."""
         if not self.stream or any(start is not None for _, start in messages):
@@ -227,6 +232,7 @@ class Merge:
                 worker, frame = lines.take(None if self._size is None else self._size - total)
             except BaseException:  # Ctrl-C too: nobody knows what was half done
                 runner._last = None
+                lines.forget()  # whoever keeps the error keeps this
                 runner._dismiss()
                 raise
             total += len(frame.rows)

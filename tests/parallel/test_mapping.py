@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import queue
 import signal
+import sys
 import threading
 import time
+import weakref
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -595,6 +599,53 @@ def test_batches_of_dead_workers_are_made_again(tmp_path):
     with D.MultiProcessMapAndBatchData(shuffled(200), 2, func, 16, start_method="fork", restarts=2) as df:
         for one, other in zip(df, wanted, strict=True):
             assert [column.tolist() for column in one] == [column.tolist() for column in other]
+
+
+def anonymous(dp):
+    """Return two megabytes, and the bytes that this process does not share."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    size = next(int(line.split()[1]) for line in lines if line.startswith("Pss_Anon:"))
+    return [dp[0], np.zeros(2 << 20, np.uint8), size << 10]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it counts in /proc")
+def test_a_worker_that_replaces_another_keeps_nothing_that_the_consumer_has_received():
+    with D.MultiProcessMapData(numbers(60), 1, anonymous, buffer_size=40, strict=True, restarts=1) as df:
+        it = iter(df)
+        first = next(it)[2]
+        time.sleep(0.5)  # until all it may be ahead is made
+        assert df._queues is not None
+        os.kill(df._queues.pool._crew.pid(0), signal.SIGKILL)
+        rest = [(number, size) for number, _, size in it]
+    assert [number for number, _ in rest] == list(range(1, 60))
+    assert rest[-1][1] < first + (20 << 20)
+
+
+def test_an_error_that_is_kept_keeps_nothing_that_was_read_ahead():
+    made = weakref.WeakSet()
+
+    class Thing:
+        def __init__(self):
+            made.add(self)
+
+    def func(dp):
+        if dp[0] == 0:
+            deadline = time.monotonic() + 5
+            while len(made) < 10 and time.monotonic() < deadline:
+                time.sleep(0.001)
+            raise LookupError
+        return [Thing()]
+
+    gc.disable()
+    try:
+        with D.MultiThreadMapData(numbers(100), 2, func, buffer_size=40, strict=True, ordered=True) as df:
+            with pytest.raises(LookupError) as kept:
+                next(iter(df))
+            df.close()
+            assert not made
+            assert kept.value is not None
+    finally:
+        gc.enable()
 
 
 def test_more_deaths_than_restarts_are_an_error(tmp_path):

@@ -17,7 +17,15 @@ import pytest
 
 import dataflow
 import dataflow as D  # noqa: N812  # as the field writes it
-from dataflow import BatchData, FixedSizeData, JoinData, MapData, MultiThreadMapData, MultiThreadRunner
+from dataflow import (
+    BatchData,
+    FixedSizeData,
+    JoinData,
+    MapData,
+    MultiProcessMapAndBatchData,
+    MultiThreadMapData,
+    MultiThreadRunner,
+)
 from dataflow.errors import UsageError
 from dataflow.parallel.dispatch import Dispatch
 from dataflow.testing import FailsOnce, numbers
@@ -115,6 +123,16 @@ def test_an_error_loses_nothing_where_the_order_is_not_fixed(make):
         got += df
     assert sorted(values(got)) == list(range(400))
     assert len(got[0]) == 1 or sorted(dp[1] for dp in got) == list(range(400))
+
+
+@pytest.mark.parametrize("options", [{}, {"ordered": True}, {"restarts": 1}], ids=str)
+def test_an_error_loses_nothing_of_a_batch_that_was_begun(options):
+    with MultiProcessMapAndBatchData(numbers(64), 2, FailsOnce(22), 4, start_method="fork", **options) as df:
+        got, state = until_it_fails(df)
+    with MultiProcessMapAndBatchData(numbers(64), 2, list, 4, start_method="fork", **options) as df:
+        df.load_state_dict(state)
+        got += df
+    assert sorted(values(got)) == list(range(64))
 
 
 @pytest.mark.parametrize("ordered", [True, False])
