@@ -610,15 +610,16 @@ def anonymous(dp):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it counts in /proc")
 def test_a_worker_that_replaces_another_keeps_nothing_that_the_consumer_has_received():
-    with D.MultiProcessMapData(numbers(60), 1, anonymous, buffer_size=40, strict=True, restarts=1) as df:
-        it = iter(df)
-        first = next(it)[2]
-        time.sleep(0.5)  # until all it may be ahead is made
-        assert df._queues is not None
-        os.kill(df._queues.pool._crew.pid(0), signal.SIGKILL)
-        rest = [(number, size) for number, _, size in it]
-    assert [number for number, _ in rest] == list(range(1, 60))
-    assert rest[-1][1] < first + (20 << 20)
+    received = []
+    with D.MultiProcessMapData(numbers(150), 1, anonymous, buffer_size=40, strict=True, restarts=1) as df:
+        for number, _, size in df:
+            received.append((number, size))
+            time.sleep(0.01)  # the slower the consumer, the more it is given ahead
+            if number == 49:
+                assert df._queues is not None
+                os.kill(df._queues.pool._crew.pid(0), signal.SIGKILL)
+    assert [number for number, _ in received] == list(range(150))
+    assert received[-1][1] < received[0][1] + (20 << 20)
 
 
 def test_an_error_that_is_kept_keeps_nothing_that_was_read_ahead():
