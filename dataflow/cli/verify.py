@@ -1,7 +1,8 @@
 """Read every record of a data file, and list those that are damaged.
 
-That happens in a process of its own, since a file that was made to do harm may crash it; that is damage, too. The exit
-code is 1 if anything is damaged.
+That happens in a process of its own, since a file that was made to do harm may crash it; that is damage, too. What is
+wrong with the file itself, such as an end that is missing, is a line without the number of a record. The exit code is 1
+if anything is damaged.
 """
 
 from __future__ import annotations
@@ -86,9 +87,13 @@ class _Faults:
     def __exit__(self, *exception: object) -> None:
         self._flush()
 
-    def add(self, number: int, why: str) -> None:
-        """Show what came before, unless this is more of it."""
+    def add(self, number: int | None, why: str) -> None:
+        """Show what came before, unless this is more of it; without a number it is a fault of the file itself."""
         self.count += 1
+        if number is None:
+            self._flush()
+            self._show(why)
+            return
         if (number, why) != (self._last + 1, self._why):
             self._flush()
             self._first = number
@@ -98,6 +103,7 @@ class _Faults:
         if self._why is not None:
             one = self._first == self._last
             self._show(f"{f'record {self._first}' if one else f'records {self._first} to {self._last}'}: {self._why}")
+            self._why = None
 
 
 @contextmanager

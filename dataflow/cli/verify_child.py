@@ -4,7 +4,7 @@ Its output is a line for each event, and the process that started it reads along
 
     {"datapoints": 5000, "checksums": "every record"}
                                     (empty) a record has been read, so that a crash is known by its record
-    {"number": 17, "why": "..."}    it is damaged
+    {"number": 17, "why": "..."}    it is damaged; the number is null where the file itself is at fault
     {"end": true}                   all have been read; or {"failure": "..."}: the file cannot be read at all
 """
 

@@ -123,8 +123,10 @@ class LMDBSerializer:
     @staticmethod
     def damages(
         path: Any, *, allow_pickle: bool = False, on_record: Callable[[], None] | None = None
-    ) -> Iterator[tuple[int, str]]:
+    ) -> Iterator[tuple[int | None, str]]:
         """Read every record of a file, and yield the number and the fault of each that is damaged.
+
+        None for a number: the file itself is at fault, such as its list of keys.
 
         Args:
             path: the file, or a folder with a ``data.mdb`` in it.

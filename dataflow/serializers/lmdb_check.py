@@ -38,7 +38,7 @@ def inspect(path: Any) -> dict[str, Any]:
     }
 
 
-def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | None) -> Iterator[tuple[int, str]]:
+def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | None) -> Iterator[tuple[int | None, str]]:
     """Read every record of an LMDB file, and yield those that are damaged; see ``LMDBSerializer.damages``."""
     file = _opened(path)
     codec = _codec(file)
@@ -56,15 +56,15 @@ def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | No
     try:
         keys = listed_keys(file, allow_pickle)
     except CorruptDataError as error:
-        yield file.count, str(error)
+        yield None, str(error)
     yield from _faults(file, keys, allow_pickle, on_record or _nothing)
     if keys is not None and len(keys) != file.count:
-        yield len(keys), f"{file.count:,} datapoints, where the list of keys has {len(keys):,}: the writer lost some"
+        yield None, f"{file.count:,} datapoints, where the list of keys has {len(keys):,}: the writer lost some"
 
 
 def _faults(
     file: LMDBFile, keys: Keys | None, allow_pickle: bool, on_record: Callable[[], None]
-) -> Iterator[tuple[int, str]]:
+) -> Iterator[tuple[int | None, str]]:
     """Yield number and fault of each record: of all in the file, or of those that are listed."""
     number = -1
     try:

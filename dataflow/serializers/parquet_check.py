@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
 from ..errors import CorruptDataError
-from ..sources.parquet_file import ColumnData
+from ..sources.parquet_groups import ColumnData
 from ..utils.open_file import size_of
 
 
@@ -33,7 +34,7 @@ def damages(df: ColumnData, on_record: Callable[[], None] | None) -> Iterator[tu
         fault = None
         try:
             for _, batch in df._group(table, group):
-                table.rows(batch)
+                deque(table.rows(batch), maxlen=0)
         except CorruptDataError as error:
             fault = f"in group {group}: {error.__cause__ or error}"  # and not where all of it begins
         for number in range(start, end):

@@ -143,10 +143,11 @@ class TarSerializer:
     @staticmethod
     def damages(
         path: Any, *, allow_pickle: bool = False, on_record: Callable[[], None] | None = None
-    ) -> Iterator[tuple[int, str]]:
+    ) -> Iterator[tuple[int | None, str]]:
         """Read every datapoint of tar files, and yield the number and the fault of each that is damaged.
 
-        Behind a damaged header the next whole one is looked for, so the numbers behind it may be too small.
+        Behind a damaged header the next whole one is looked for, so the numbers behind it may be too small. None for a
+        number: a file itself is at fault, such as one that is cut short.
 
         Args:
             path: what ``load`` takes.

@@ -9,7 +9,7 @@ from ..errors import CorruptDataError
 from ..sources.tar_file import WHOLE, Component, Index, check_last, datapoints, maker
 from ..utils.open_file import is_url, open_binary, size_of
 from ..utils.shards import last_paths, shard_paths
-from ..utils.tar_headers import TarReader
+from ..utils.tar_reader import TarReader
 
 Run = list[tuple[Component, bytearray]]
 
@@ -35,7 +35,7 @@ def inspect(path: Any) -> dict[str, Any]:
     }
 
 
-def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | None) -> Iterator[tuple[int, str]]:
+def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | None) -> Iterator[tuple[int | None, str]]:
     """Read every datapoint of tar files, and yield those that are damaged; see ``TarSerializer.damages``."""
     make = maker(decode=True, allow_pickle=allow_pickle, verify=True)
 
@@ -48,8 +48,8 @@ def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | No
 
     number, lasts = 0, last_paths(path)
     for shard in shard_paths(path):
-        reader: TarReader | None = TarReader(open_binary(shard), size_of(shard))
-        while reader is not None:
+        reader = TarReader(open_binary(shard), size_of(shard))
+        while True:
             try:
                 for _, fault in datapoints(reader, fault_of):
                     if fault is not None:
@@ -60,12 +60,14 @@ def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | No
                 check_last(reader, shard, lasts)
             except CorruptDataError as error:
                 further = reader.next_header()
-                how = "nothing is found behind it" if further is None else f"reading goes on at byte {further}"
-                yield number, f"{shard!r}: {error}; {how}"
+                if further is None:  # not of one datapoint: cut short, a damaged end, or no tar file
+                    yield None, f"{shard!r}: {error}; nothing is found behind it"
+                    break
+                yield number, f"{shard!r}: {error}; reading goes on at byte {further}"
                 number += 1
-                reader = None if further is None else TarReader(open_binary(shard), size_of(shard), further, None)
+                reader = TarReader(open_binary(shard), size_of(shard), further, None)
             else:
-                reader = None
+                break
 
 
 def _components(run: Run) -> list[Component]:

@@ -124,11 +124,12 @@ class TFRecordSerializer:
     @staticmethod
     def damages(
         path: Any, *, allow_pickle: bool = False, on_record: Callable[[], None] | None = None
-    ) -> Iterator[tuple[int, str]]:
+    ) -> Iterator[tuple[int | None, str]]:
         """Read every record of a file, and yield the number and the fault of each that is damaged.
 
-        Behind a record whose length is damaged only the index knows the way. Records of other programs are compared
-        with their checksums, and not decoded.
+        None for a number: the file itself is at fault, such as one that is cut short, or its index. Behind a record
+        whose length is damaged only the index knows the way. Records of other programs are compared with their
+        checksums, and not decoded.
 
         Args:
             path: path or URL.

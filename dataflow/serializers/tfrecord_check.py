@@ -45,7 +45,7 @@ def inspect(path: Any) -> dict[str, Any]:
     }
 
 
-def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | None) -> Iterator[tuple[int, str]]:
+def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | None) -> Iterator[tuple[int | None, str]]:
     """Read every record of a TFRecord file, and yield those that are damaged; see ``TFRecordSerializer.damages``."""
     path = checked_path(path=path)
     with open_binary(path) as file:
@@ -59,9 +59,11 @@ def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | No
         while offset < end:
             behind = fault = None
             file.seek(offset)
+            is_cut = end - offset < HEAD_BYTES
             try:
                 size = size_of_frame(file.read(HEAD_BYTES))
-                if offset + size > end:
+                is_cut = offset + size > end
+                if is_cut:
                     raise cut_short(end)
                 behind = offset + size
                 record = file.read(size - FRAME_BYTES)
@@ -74,6 +76,12 @@ def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | No
                 fault = f"at byte {offset:,}: {error}"
             except Exception as error:  # a damaged pickle raises anything, and the records behind it are to be read too
                 fault = f"at byte {offset:,}: {type(error).__name__}: {error}"
+            if behind is None and bounds is None and is_cut:
+                yield None, f"the file is cut short: it ends at byte {end:,}, behind {number:,} records. Copy it again"
+                break
+            if behind is None and bounds is None and number == 0:
+                yield None, "this is no TFRecord file, or its first bytes are damaged; what follows cannot be reached"
+                break
             if on_record is not None:
                 on_record()
             if behind is None:
@@ -84,7 +92,7 @@ def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | No
                 yield number, fault
             number, offset = number + 1, behind
     if unfit is not None:
-        yield number, unfit
+        yield None, unfit
 
 
 def _codec_of(record: bytes) -> str | None:

@@ -22,6 +22,19 @@ def start_of(at: Place, size: int, what: str) -> int:
     return start
 
 
+def refuse_smaller(offset: int, size: int, path: str) -> None:
+    """Raise if a place lies behind the end of a file of ``size`` bytes.
+
+    Raises:
+        UsageError: if so.
+    """
+    if offset > size:
+        raise UsageError(
+            f"{path!r} has been replaced by a smaller file since this state was taken. Bring back what was there, or "
+            "begin without the state"
+        )
+
+
 def place_in(path: int, index: int, size: int, shuffle: bool) -> Place:
     """Return the place behind ``index`` datapoints; the random order of another number of them is another order."""
     return {"pass": path, "index": index, "size": size} if shuffle else {"pass": path, "index": index}

@@ -119,8 +119,10 @@ class SVMLightData(RNGDataFlow):
     @staticmethod
     def damages(
         path: Any, *, allow_pickle: bool = False, on_record: Callable[[], None] | None = None
-    ) -> Iterator[tuple[int, str]]:
+    ) -> Iterator[tuple[int | None, str]]:
         """Read every line of a file, and yield the number, from 0, and the fault of each that is of another format.
+
+        None for a number: the file itself is at fault, which cannot be unpacked, say.
 
         Args:
             path: path or URL.
@@ -137,7 +139,8 @@ class SVMLightData(RNGDataFlow):
                 _load(lines, None)
                 return
             except CorruptDataError as error:
-                yield lines.number - 1, str(error)
+                of_line = isinstance(error.__cause__, ValueError | OverflowError)  # by scikit-learn, see _load
+                yield lines.number - 1 if of_line else None, str(error)
 
     def _walk(self, at: Place, run: Run) -> Walk:
         starts, columns, values, labels, width = self._read()

@@ -23,8 +23,9 @@ from ..passes import Place, Run, Walk
 from ..utils import check
 from ..utils.open_file import existing_path, is_url, open_binary, size_of
 from ..utils.shards import last_paths, shard_paths
-from ..utils.tar_headers import Member, TarReader
+from ..utils.tar_reader import Member, TarReader
 from .indexed import IndexedData
+from .order import refuse_smaller
 
 VERIFY = ("off", "always")
 # Files that a shuffled pass keeps open.
@@ -124,8 +125,7 @@ class TarData(IndexedData):
         while cursor.shard < len(shards):
             shard = shards[cursor.shard]
             size = size_of(shard)
-            if cursor.behind[0] > size:
-                raise UsageError(f"{shard!r} has been replaced by a smaller file since this state was taken")
+            refuse_smaller(cursor.behind[0], size, shard)
             try:
                 reader = TarReader(open_binary(shard), size, *cursor.behind)
                 for cursor.behind, dp in datapoints(reader, maker):

@@ -18,6 +18,7 @@ from ..passes import Place, Run, Walk
 from ..utils import check
 from ..utils.open_file import existing_path, identity_of, is_url, open_binary
 from .indexed import IndexedData
+from .order import refuse_smaller
 from .tfrecord_frames import (
     FOOT_BYTES,
     FRAME_BYTES,
@@ -97,8 +98,7 @@ class TFRecordStream(_Reading, DataFlow):
         path, cursor = at["pass"], Cursor(at.get("index", 0), at.get("offset", 0))
         file = open_binary(self.path)
         end = file.seek(0, os.SEEK_END)
-        if cursor.offset > end:
-            raise UsageError(f"{self.path!r} has been replaced by a smaller file since this state was taken")
+        refuse_smaller(cursor.offset, end, self.path)
         if not is_url(self.path):
             refuse_other_end(self.path, end)
         rows = read_frames(self.path, file, cursor, self._size, self._verified_before(), self._maker())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import re
 import signal
@@ -61,6 +62,15 @@ def test_records_in_a_row_with_one_fault_are_one_line():
     assert faults.count == 6
 
 
+def test_a_fault_of_the_file_is_a_line_without_a_number_between_those_of_records():
+    shown = []
+    with verify._Faults(shown.append) as faults:
+        for number, why in [(0, "a"), (1, "a"), (None, "cut short"), (2, "a"), (None, "a")]:
+            faults.add(number, why)
+    assert shown == ["records 0 to 1: a", "cut short", "record 2: a", "a"]
+    assert faults.count == 5
+
+
 @pytest.mark.slow
 def test_a_file_that_crashes_its_reader_is_damage_at_a_record(files, capfd):
     content = pathlib.Path("x.lmdb").read_bytes()
@@ -102,10 +112,27 @@ def test_lines_of_svmlight_that_are_wrong_are_found(folder, capfd):
 
 
 @pytest.mark.slow
-def test_a_fault_of_the_file_is_not_counted_among_the_records(folder, capfd):
-    (folder / "text.tar").write_text("no archive\n" * 1000)
-    assert main(["verify", "text.tar"]) == 1
-    assert capfd.readouterr().err == "dataflow: 'text.tar' is damaged: 1 fault, 0 records read\n"
+@pytest.mark.parametrize("suffix", ["tar", "tfrecord"])
+def test_a_file_of_another_format_has_no_damaged_record(folder, capfd, suffix):
+    (folder / f"text.{suffix}").write_text("no archive\n" * 1000)
+    assert main(["verify", f"text.{suffix}"]) == 1
+    out, err = capfd.readouterr()
+    assert "record 0" not in out
+    assert f"no {'tar' if suffix == 'tar' else 'TFRecord'} file" in out
+    assert err == f"dataflow: 'text.{suffix}' is damaged: 1 fault, 0 records read\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["tar", "tfrecord", "lmdb", "npz", "h5"])
+def test_a_file_that_is_cut_short_is_a_fault_of_the_file(folder, capfd, suffix):
+    path = folder / f"x.{suffix}"
+    save(DataFromList(ROWS, shuffle=False), path.name)
+    os.truncate(path, path.stat().st_size // 2 - 7)
+    (folder / "x.tfrecord.index").unlink(missing_ok=True)
+    assert main(["verify", path.name]) == 1
+    out, err = capfd.readouterr()
+    assert len([*out.splitlines(), *err.splitlines()]) == 1 + (suffix in ("tar", "tfrecord"))
+    assert not re.search("record [0-9]", out + err)
 
 
 @pytest.mark.slow

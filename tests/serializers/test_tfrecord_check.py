@@ -98,17 +98,26 @@ def test_the_index_leads_behind_a_damaged_length(path):
     assert found[1].endswith("what may follow cannot be reached")
 
 
-def test_an_end_that_is_missing_is_listed(path):
+def test_an_end_that_is_missing_is_a_fault_of_the_file_and_of_no_record(path):
     size = os.path.getsize(path) // 5
     os.truncate(path, 4 * size)
-    found = damaged(path)
-    assert list(found) == [4]
-    assert "is not the index of" in found[4]
-    os.truncate(path, 4 * size - 1)
+    ((number, why),) = TFRecordSerializer.damages(path)
+    assert number is None
+    assert "is not the index of" in why
     os.remove(f"{path}.index")
-    found = damaged(path)
-    assert list(found) == [3]
-    assert "cut short" in found[3]
+    for end in (4 * size - 1, 3 * size + 12, 3 * size + 1):
+        os.truncate(path, end)
+        seen = []
+        found = list(TFRecordSerializer.damages(path, on_record=lambda: seen.append(1)))  # noqa: B023  # called here
+        assert found == [(None, f"the file is cut short: it ends at byte {end}, behind 3 records. Copy it again")]
+        assert len(seen) == 3
+
+
+def test_a_file_of_another_format_is_a_fault_of_the_file(tmp_path):
+    (tmp_path / "x").write_bytes(b"no records" * 20)
+    ((number, why),) = TFRecordSerializer.damages(tmp_path / "x")
+    assert number is None
+    assert why.startswith("this is no TFRecord file, or its first bytes are damaged")
 
 
 def test_what_does_not_decode_is_listed_among_our_records(tmp_path):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dataflow.errors import UsageError
-from dataflow.sources.order import place_in, start_of
+from dataflow.sources.order import place_in, refuse_smaller, start_of
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,9 @@ def test_a_place_goes_on_in_data_that_it_fits_to(place, size, start):
 def test_a_place_in_other_data_is_refused(place, size, had):
     with pytest.raises(UsageError, match=f"'x' has {size} datapoints, and had {had} when this state was taken"):
         start_of(place, size, "'x'")
+
+
+def test_a_place_behind_the_end_of_a_file_is_refused():
+    refuse_smaller(7, 7, "x.tar")
+    with pytest.raises(UsageError, match=r"'x\.tar' has been replaced by a smaller file .* or begin without the state"):
+        refuse_smaller(8, 7, "x.tar")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import random
 import sys
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 
 from dataflow.serializers import parquet as writing  # noqa: E402  # loaded where pyarrow is
 from dataflow.serializers.parquet import ArrowSerializer, ParquetSerializer  # noqa: E402
-from dataflow.sources import parquet_file as module  # noqa: E402
+from dataflow.sources import parquet_file  # noqa: E402
 
 ROWS = [[np.full((4, 5), number, np.uint8), number, f"t{number}", b"x" * number] for number in range(20)]
 BOTH = pytest.mark.parametrize("kind", [ParquetSerializer, ArrowSerializer])
@@ -92,25 +91,6 @@ def test_tensors_of_other_programs_are_arrays(path):
 
 
 @BOTH
-@pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("count", [3, 20])
-def test_a_file_that_was_replaced_at_a_url_is_read_from_the_next_pass_on(kind, shuffle, count):
-    fs = pytest.importorskip("fsspec").filesystem("memory")
-    url = f"memory://{count}-{shuffle}.{kind.__name__}"
-    save(kind, url, ROWS[:9])
-    df = kind.load(url, shuffle)
-    assert len(df) == len(list(df)) == 9
-    running = iter(df)
-    next(running)
-    fs.rm(url)
-    save(kind, url, ROWS[:count])
-    assert sorted(dp[1] for dp in df) == list(range(count))
-    assert len(df) == count
-    assert len(list(running)) == 8
-    fs.rm(url)
-
-
-@BOTH
 def test_only_some_columns_are_read(path, kind):
     write(kind, TABLE, path)
     assert list(kind.load(path, False, columns=["gaps", "n"]))[1] == {"gaps": None, "n": 1}
@@ -118,44 +98,6 @@ def test_only_some_columns_are_read(path, kind):
         len(kind.load(path, columns=["m"]))
     with pytest.raises(TypeError, match="columns must be a list of names"):
         kind.load(path, columns="n")
-
-
-@BOTH
-def test_a_shuffled_pass_is_any_order_of_all(path, kind, monkeypatch):
-    save(kind, path)
-    for ahead in (1 << 28, 300, 1):
-        monkeypatch.setattr(module, "AHEAD_BYTES", ahead)
-        df = kind.load(path, seed=5)
-        orders = [[dp[1] for dp in df] for _ in range(2)]
-        assert sorted(orders[0]) == sorted(orders[1]) == list(range(20))
-        assert orders[0] != orders[1]
-        assert same([ROWS[n] for n in orders[0]], list(kind.load(path, seed=5)))
-
-
-@BOTH
-def test_arrays_are_private_and_can_be_written_to(path, kind):
-    save(kind, path)
-    for shuffle in (False, True):
-        df = kind.load(path, shuffle)
-        for dp in df:
-            assert dp[0].flags.writeable
-            assert dp[0].flags.aligned
-        rows = list(df)
-        for dp in rows[::2]:
-            dp[0][:] = 99
-        assert all(same(dp, ROWS[dp[1]]) for dp in rows[1::2])
-        assert same(sorted(df, key=lambda dp: dp[1]), ROWS)
-
-
-def test_small_batches_are_views_on_one_block_and_large_ones_are_copied(path, monkeypatch):
-    monkeypatch.setattr(writing, "ARROW_BYTES", 1 << 14)
-    save(ArrowSerializer, path, [[np.full(4096, number, np.uint8)] for number in range(8)])
-    first, second = list(ArrowSerializer.load(path, False))[:2]
-    assert first[0].base is second[0].base is not None
-    monkeypatch.setattr(module, "_MOST_BLOCK", 1 << 13)
-    first, second = list(ArrowSerializer.load(path, False))[:2]
-    assert (first[0][0], second[0][0]) == (0, 1)
-    assert first[0].base is second[0].base is None
 
 
 @BOTH
@@ -171,25 +113,6 @@ def test_what_is_no_such_file_is_corrupt_data(path, kind):
         kind.load(f"{path}.other")
 
 
-@BOTH
-@pytest.mark.parametrize("number", [0, 19], ids=["first", "last"])
-def test_a_damaged_group_leaves_the_others_readable(path, kind, number):
-    rows = [[number, f"text of {number}"] for number in range(20)]
-    save(kind, path, rows)
-    with open(path, "r+b") as file:
-        file.seek(file.read().index(b"text of %d" % number))
-        file.write(b"T")
-    damaged = [found for found, _ in kind.damages(path)]
-    assert number in damaged
-    assert 0 < len(damaged) < 20
-    df = kind.load(path, False)
-    assert len(df) == 20
-    it = iter(df)
-    assert list(islice(it, damaged[0])) == rows[: damaged[0]]
-    with pytest.raises(CorruptDataError, match=r"group \d, up to record"):
-        next(it)
-
-
 def test_batches_that_are_missing_at_the_end_are_missed_at_once(path):
     save(ArrowSerializer, path)
     with pa.OSFile(path) as file, pa.ipc.open_file(file) as reader:
@@ -202,27 +125,10 @@ def test_batches_that_are_missing_at_the_end_are_missed_at_once(path):
 
 
 def test_rows_that_unpack_to_a_thousand_times_their_size_are_refused(path, monkeypatch):
-    monkeypatch.setattr(module, "_TRAP_BYTES", 1 << 20)
+    monkeypatch.setattr(parquet_file, "_TRAP_BYTES", 1 << 20)
     parquet.write_table(pa.table({"x": np.zeros(1 << 20, np.int64)}), path, use_dictionary=False, compression="zstd")
     with pytest.raises(CorruptDataError, match=r"a group would unpack .*: a trap"):
         len(ParquetSerializer.load(path))
-
-
-@BOTH
-def test_rows_without_bytes_are_made_when_they_are_due_and_in_no_trap_of_an_order(path, kind, monkeypatch):
-    monkeypatch.setattr(module, "_ORDER_BYTES", 1 << 16)
-    write(kind, pa.table({"x": pa.nulls(100_000)}), path, group=100_000)
-    df = kind.load(path, False)
-    assert len(df) == 100_000
-    assert next(iter(df)) == {"x": None}
-    it = iter(df)
-    for _ in range(5000):
-        next(it)
-    again = kind.load(path, False)
-    again.load_state_dict(it.state_dict())
-    assert sum(1 for _ in again) == 95_000
-    with pytest.raises(CorruptDataError, match=r"order of its 100,000 rows would take .* shuffle=False"):
-        len(kind.load(path, True))
 
 
 @BOTH

@@ -228,12 +228,15 @@ def test_damages_finds_every_line_of_another_format(write):
     assert len(seen) == 7
 
 
-def test_damages_finds_a_row_that_is_too_long_and_a_damaged_packing(write):
-    (damage,) = SVMLightData.damages(write(b"1 1:1\n1 2147483647:1\n"))
-    assert "2,147,483,647 features" in damage[1]
+def test_a_row_that_is_too_long_and_a_damaged_packing_are_faults_of_the_file_and_of_no_line(write):
+    ((number, why),) = SVMLightData.damages(write(b"1 1:1\n1 2147483647:1\n"))
+    assert number is None
+    assert "2,147,483,647 features" in why
     packed = gzip.compress(b"".join(b"%d 1:%d\n" % (number, number) for number in range(1000)))
-    (damage,) = SVMLightData.damages(write(packed[:-9], "x.gz"))
-    assert "cannot be unpacked" in damage[1]
+    for cut in (packed[:-9], packed[:3], b"1 1:1\n"):
+        ((number, why),) = SVMLightData.damages(write(cut, "x.gz"))
+        assert number is None
+        assert "cannot be unpacked" in why
 
 
 def test_a_whole_file_has_no_damages(write):

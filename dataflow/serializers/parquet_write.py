@@ -1,0 +1,148 @@
+"""What Parquet and Arrow files are made of while they are written: groups of rows as columns, and checksums."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from ..codec.columns import Column, new_column, pyarrow, to_arrow
+from ..sources.parquet_note import SEAL, UNSEALED, Note, seal_of
+from ..utils import check
+from ..utils.deps import need
+from .saving import Saving
+
+# A group ends behind so many rows, whatever their bytes.
+MOST_ROWS = 1 << 16
+
+
+class Columns:
+    """The datapoints of a ``save``, on their way into columns."""
+
+    def __init__(self, job: Saving, by: str, tensors: bool) -> None:
+        self._job, self._by, self._tensors = job, by, tensors
+        self._layout: type[Any] = list
+        self._names: list[Any] = []
+        self._columns: list[Column] = []
+        self._done = 0
+
+    def groups(self, most_bytes: int, equal: bool = False) -> Iterator[tuple[list[list[Any]], bool]]:
+        """Yield the rows of one group after another, and whether it is the last.
+
+        Where they are to be ``equal``, the first one says how many rows it is.
+        """
+        rows: list[list[Any]] = []
+        size, most = 0, MOST_ROWS
+        for dp in self._job.rows():
+            if len(rows) == most or (size >= most_bytes and (most == MOST_ROWS or not equal)):
+                if equal:
+                    most = len(rows)
+                yield rows, False
+                self._done += len(rows)
+                rows, size = [], 0
+            rows.append(self._row(dp))
+            size += sum(map(_size, rows[-1]))
+        if rows:
+            yield rows, True
+
+    def _row(self, dp: Any) -> list[Any]:
+        if not self._names:
+            if type(dp) not in (list, dict) or not dp or any(type(key) is not str for key in dp if type(dp) is dict):
+                raise TypeError(
+                    f"a row of a table is a list or a dict with keys of str, and not empty; got {check.seen(dp)}. Make "
+                    "it one with MapData, or save it with LMDBSerializer"
+                )
+            self._layout, self._names = type(dp), [*dp] if type(dp) is dict else [*range(len(dp))]
+        same = type(dp) is self._layout and len(dp) == len(self._names)
+        if not same or (type(dp) is dict and dp.keys() != {*self._names}):
+            raise TypeError(
+                f"every row of a table has the same components, and this one is no {self._layout.__name__} with "
+                f"{', '.join(map(repr, self._names))}. Make them alike with MapData, or save them with LMDBSerializer"
+            )
+        return dp if type(dp) is list else [dp[name] for name in self._names]
+
+    def batch(self, rows: list[list[Any]]) -> Any:
+        """Return rows as an Arrow batch."""
+        values = [[*column] for column in zip(*rows, strict=True)]
+        fails = [self._failing(name) for name in self._names]
+        if not self._columns:
+            self._columns = [*map(new_column, map(str, self._names), values, fails)]
+        arrays = [
+            to_arrow(column, part, self._tensors, fail)
+            for column, part, fail in zip(self._columns, values, fails, strict=True)
+        ]
+        return pyarrow().record_batch(arrays, [column.name for column in self._columns])
+
+    def _failing(self, name: Any) -> Callable[[int, str], TypeError]:
+        def fail(index: int, why: str) -> TypeError:
+            error = TypeError(f"cannot store dp[{name!r}]: {why}. LMDBSerializer and TFRecordSerializer hold anything")
+            error.add_note(f"in {self._by}, datapoint {self._done + index}")
+            return error
+
+        return fail
+
+    def texts(self) -> list[str]:
+        """Name the columns that may repeat themselves."""
+        return [column.name for column in self._columns if column.kind == "str"]
+
+    def note(self, groups: list[list[int]]) -> Note:
+        """Return what the file notes."""
+        return Note(self._layout.__name__, tuple(self._columns), groups)
+
+
+class Summed:
+    """What pyarrow writes to: knows how much it was, and the checksum of the part that is being written."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = self._real = file
+        self._extend = need("google_crc32c", by="the checksum of a group").extend
+        self._start = self._at = self._crc = 0
+
+    def write(self, data: Any) -> int:
+        self._file.write(data)
+        self._crc = self._extend(self._crc, data)
+        self._at += len(data)
+        return len(data)
+
+    def part(self) -> list[int]:
+        """Return offset, length and crc32c of what was written since the last time."""
+        part = [self._start, self._at - self._start, self._crc]
+        self._start, self._crc = self._at, 0
+        return part
+
+    def hold(self) -> None:
+        """Keep what comes from now on: the end of the file, or what nobody wants after an error."""
+        self._file = io.BytesIO()
+
+    def seal(self) -> None:
+        """Write what was kept, with its checksum in it."""
+        end = cast(io.BytesIO, self._file).getvalue()
+        self._real.write(end.replace(SEAL + UNSEALED, SEAL + seal_of(end)))
+
+    def tell(self) -> int:
+        return self._at
+
+    def flush(self) -> None:
+        """Do nothing: the file is flushed when it is closed."""
+
+    def close(self) -> None:
+        """Do nothing: who has opened the file closes it."""
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _size(value: Any) -> int:
+    if type(value) is np.ndarray:
+        return int(value.nbytes)
+    return len(value) if type(value) in (bytes, str) else 8
