@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check format bench faults fuzz huge clean
+.PHONY: demo test check format bench faults fuzz soak huge clean
 
 demo: $(VENV)/.demo
 	$(BIN)/dataflow demo
@@ -31,6 +31,10 @@ faults: $(VENV)/.test
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz
+
+# Half an hour, on a machine that does nothing else; MINUTES=5 make soak is a look.
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.soak
 
 # Arrays beyond 2 and 4 GiB: needs 16 GiB of memory and 10 GiB of disk.
 huge: $(VENV)/.test

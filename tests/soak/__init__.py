@@ -1,0 +1,1 @@
+"""Every kind of workers for half an hour, with exceptions, abandoned passes and kills: ``python -m tests.soak``."""

@@ -1,0 +1,230 @@
+"""Start the lines, have them do their turns, and judge what was measured.
+
+Each line is a process of its own, so that its memory is known. Only one works at a time, and the turns go round: what
+disturbs the machine for a while disturbs all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import pathlib
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
+from typing import Any, NamedTuple
+
+from .figures import Trend, Usage, trend, usage
+
+ROOT = pathlib.Path(__file__).parents[2]
+# Seconds between two kills of a worker, in each line, and until a line that stands still is measured.
+KILL_EVERY, SETTLE = 60.0, 0.3
+# A line that says nothing for so many seconds hangs.
+SILENT = 120.0
+# The part of a soak that is left out: memory is taken for the first time in it.
+WARM_UP = 0.2
+# What is too much: MB in ten minutes, and percent.
+GROWTH, DRIFT = 1.0, 5.0
+
+
+class Turn(NamedTuple):
+    """What was measured of a line in a turn."""
+
+    at: float  # seconds since the soak began
+    usage: Usage
+    rate: float  # datapoints a second
+    killed: bool
+
+
+@dataclass
+class Figures:
+    """What was measured of a line."""
+
+    name: str
+    turns: list[Turn] = field(default_factory=list)
+    done: dict[str, Any] = field(default_factory=dict)  # what it said last
+    ended: dict[str, list[int]] = field(default_factory=dict)  # what it held before and after
+    failure: str = ""  # what it died of
+
+    @property
+    def warm(self) -> list[Turn]:
+        return [turn for turn in self.turns if turn.at >= WARM_UP * self.turns[-1].at]
+
+    @property
+    def even(self) -> list[Turn]:
+        """The turns that did the same work."""
+        return [turn for turn in self.warm if not turn.killed]
+
+    @property
+    def rate(self) -> float:
+        """Datapoints a second."""
+        return median([turn.rate for turn in self.even] or [math.nan])
+
+    @property
+    def growth(self) -> Trend:
+        """MB in ten minutes."""
+        return trend([turn.at / 600 for turn in self.warm], [turn.usage.megabytes for turn in self.warm])
+
+    @property
+    def drift(self) -> Trend:
+        """Percent, from the first of the turns to the last."""
+        if len(self.even) < 2:
+            return trend([], [])
+        span = self.even[-1].at - self.even[0].at
+        return trend([turn.at / span for turn in self.even], [100 * turn.rate / self.rate for turn in self.even])
+
+    @property
+    def most(self) -> dict[str, tuple[int, int]]:
+        """The most descriptors, and so on, in the first half of the turns and in the second."""
+        used = [turn.usage for turn in self.warm]
+        half = len(used) // 2
+        early, late = used[: half or 1], used[half:]
+        return {
+            what: (max(getattr(one, what) for one in early), max(getattr(one, what) for one in late))
+            for what in ("processes", "descriptors", "threads")
+            if used
+        }
+
+    def problems(self) -> list[str]:
+        """Say what is wrong."""
+        found = [self.failure] if self.failure else []
+        if (dead := self.done.get("replaced", 0) - self.done.get("kills", 0)) > 0:
+            found.append(f"{dead} workers died that nobody had killed")
+        if self.growth.slope >= GROWTH:
+            found.append(f"its memory grows by {self.growth.slope:.2f} MB in 10 minutes")
+        if abs(self.drift.slope) >= DRIFT:
+            found.append(f"its speed changes by {self.drift.slope:+.1f} % in the course of the soak")
+        found += [
+            f"it has up to {late} {what} in the second half, and up to {early} in the first"
+            for what, (early, late) in self.most.items()
+            if late > early
+        ]
+        if self.ended and self.ended["before"] != self.ended["after"]:
+            before, after = self.ended.values()
+            found.append(f"closed, it has {after} descriptors, threads and children where it had {before}")
+        return [f"{self.name}: {what}" for what in found]
+
+
+class Gone(Exception):
+    """A line has died, or hangs."""
+
+
+class Line:
+    """The process of a line.
+
+    Args:
+        name: of the kind of its workers.
+        shrink: divides the work of a turn.
+    """
+
+    def __init__(self, name: str, shrink: int) -> None:
+        self.figures = Figures(name)
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # `end` closes it
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.soak.line", name, str(shrink)], cwd=ROOT, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=self._errors, text=True, bufsize=1, start_new_session=True,
+        )  # fmt: skip
+
+    def say(self, what: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # `hear` finds out why
+            self._process.stdin.write(f"{what}\n")
+
+    def hear(self) -> dict[str, Any]:
+        """Return what the line says next."""
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], SILENT)
+        if not ready:
+            self._process.send_signal(signal.SIGABRT)  # which has it write its stack
+        if not (said := self._process.stdout.readline()):
+            raise Gone("it was silent for too long" if not ready else f"it ended with {self._process.wait()}")
+        return dict(json.loads(said))
+
+    def turn(self, begin: float, settle: float, kill: bool) -> None:
+        """Have it do a turn, and measure it."""
+        before = self.figures.done
+        self.say("turn kill" if kill else "turn")
+        self.hear()
+        time.sleep(settle)
+        at = time.monotonic() - begin
+        try:
+            measured = usage(self._process.pid)
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise Gone("it, or a worker of it, went while it stood still") from error
+        self.say("go")
+        done = self.figures.done = self.hear()
+        received, seconds = (done[what] - before.get(what, 0) for what in ("received", "seconds"))
+        self.figures.turns.append(Turn(at, measured, received / seconds, kill))
+
+    def leave(self) -> None:
+        """Have it close its flow, and hear what it holds before and after."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self.figures.ended = self.hear()
+
+    def survives(self, step: Callable[[], Any]) -> bool:
+        """Do a step; return whether the line is still there."""
+        try:
+            step()
+        except Gone as gone:
+            self._errors.seek(0)
+            self.figures.failure = f"{gone}\n{self._errors.read()}"
+        return not self.figures.failure
+
+    def end(self) -> None:
+        """Free everything; its workers end when it does."""
+        with self._process, self._errors:
+            if self.figures.failure or not self.figures.ended:
+                self._process.kill()
+
+
+def soak(
+    names: Sequence[str],
+    seconds: float,
+    stop: threading.Event,
+    *,
+    shrink: int = 1,
+    kill_every: float = KILL_EVERY,
+    settle: float = SETTLE,
+) -> list[Figures]:
+    """Keep lines running, and return what was measured.
+
+    Args:
+        names: kinds of workers.
+        seconds: for how long they begin turns; each does one at least.
+        stop: set to end it earlier.
+        shrink: divides the work of a turn.
+        kill_every: seconds.
+        settle: seconds that a line stands still before it is measured.
+    """
+    lines = [Line(name, shrink) for name in names]
+    try:
+        running = [line for line in lines if line.survives(line.hear)]
+        begin = time.monotonic()
+        killed = dict.fromkeys(running, begin)
+        while running:
+            for line in [*running]:
+                kill = time.monotonic() - killed[line] >= kill_every
+                if kill:
+                    killed[line] = time.monotonic()
+                if not line.survives(partial(line.turn, begin, settle, kill)):
+                    running.remove(line)
+                if stop.is_set():
+                    break
+            if stop.is_set() or time.monotonic() - begin >= seconds:
+                break
+        for line in running:
+            line.survives(line.leave)
+    finally:
+        for line in lines:
+            line.end()
+    return [line.figures for line in lines]
