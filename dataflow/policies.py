@@ -4,7 +4,7 @@ A policy is an argument of the map, ``on_error=Skip(at_most=10)``. The worker ap
 answers what it did; the consumer counts that in the order of delivery in an ``ErrorReport``, and raises when there were
 too many. So the stream is the same for any number of workers, and nothing is dropped that is not told::
 
-    worker: func(dp) raises --> settled(policy, error, dp, again) --> result | None, Settled
+    worker: func(dp) raises --> settled(policy, error, Trial(dp, ...)) --> result | None, Settled
                                                                                         |
     consumer: map --> ErrorReport.note(Settled): count, warn at the first, TooManyErrors <--+
 """
@@ -12,25 +12,36 @@ too many. So the stream is the same for any number of workers, and nothing is dr
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from traceback import walk_tb
 from typing import Any, NamedTuple
 
 from .errors import TooManyErrors
 from .utils import check
+from .utils.remote_error import summary
 
 logger = logging.getLogger(__name__)
 
 Errors = type[Exception] | tuple[type[Exception], ...]
 
-# Errors that a report keeps.
-KEPT = 10
-# Characters of a message that a report keeps.
-LONGEST = 300
+# Errors that a report keeps, and characters of the message of each.
+KEPT, LONGEST_TEXT = 10, 300
+# Seconds between two tries at most.
+LONGEST_WAIT = 60.0
+
+
+class Trial(NamedTuple):
+    """A call of the function that raised."""
+
+    dp: Any
+    number: int  # of the datapoint, from 0
+    again: Callable[[], Any]  # calls it once more, with the same random numbers
+    sleep: Callable[[float], None] = time.sleep
 
 
 class Settled(NamedTuple):
@@ -39,7 +50,7 @@ class Settled(NamedTuple):
     Attributes:
         number: which datapoint it was, from 0.
         fate: "skipped", "replaced" or "retried".
-        error: type and message of the exception, and where it was raised.
+        error: type and message of the exception that decided it, and where it was raised.
     """
 
     number: int
@@ -59,7 +70,8 @@ class ErrorPolicy(ABC):
     """
 
     def __init__(self, only: Errors, at_most: int | None) -> None:
-        for kind in only if isinstance(only, tuple) else (only,):
+        kinds = only if isinstance(only, tuple) else (only,)
+        for kind in kinds or (only,):
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
                 raise TypeError(f"only must be a class of exceptions, or a tuple of them, got {check.seen(kind)}")
         if at_most is not None:
@@ -68,17 +80,17 @@ class ErrorPolicy(ABC):
         self.at_most = at_most
 
     @abstractmethod
-    def settle(self, error: Exception, dp: Any, again: Callable[[], Any]) -> tuple[Any, str]:
-        """Return the result for ``dp`` and its fate, or raise.
+    def settle(self, error: Exception, trial: Trial) -> tuple[Any, Settled]:
+        """Return what comes in place of the result, and what became of the datapoint, or raise.
 
         Args:
             error: what the function raised, an instance of ``only``.
-            dp: the datapoint.
-            again: calls the function on it once more, with the same random numbers.
+            trial: the call.
         """
 
     def __repr__(self) -> str:
-        given = [f"{name}={value!r}" for name, value in vars(self).items() if value not in (None, Exception)]
+        options = inspect.signature(type(self)).parameters.items()
+        given = [f"{name}={vars(self)[name]!r}" for name, option in options if vars(self)[name] != option.default]
         return f"{type(self).__name__}({', '.join(given)})"
 
 
@@ -93,8 +105,8 @@ class Skip(ErrorPolicy):
     1
 
     Args:
-        at_most: how many of a pass, before ``TooManyErrors`` is raised; None is any number. A pass that is resumed
-            from a state counts from there.
+        at_most: how many of a pass of the map, before ``TooManyErrors`` is raised; None is any number. A pass that is
+            resumed from a state counts from there, and a repeated flow is as many passes.
         only: class, or tuple of classes, of the exceptions that are skipped. Others are raised.
 
     Raises:
@@ -105,8 +117,8 @@ class Skip(ErrorPolicy):
     def __init__(self, at_most: int | None = 100, *, only: Errors = Exception) -> None:
         super().__init__(only, at_most)
 
-    def settle(self, error: Exception, dp: Any, again: Callable[[], Any]) -> tuple[Any, str]:  # noqa: ARG002
-        return None, "skipped"
+    def settle(self, error: Exception, trial: Trial) -> tuple[Any, Settled]:
+        return None, Settled(trial.number, "skipped", words(error))
 
 
 class Replace(ErrorPolicy):
@@ -132,18 +144,20 @@ class Replace(ErrorPolicy):
     def __init__(self, by: Any, at_most: int | None = 100, *, only: Errors = Exception) -> None:
         if not callable(by):
             check.instance((list, tuple, dict), "a datapoint or a function that makes one", by=by)
+            by = copy.deepcopy(by)
         self.by = by
         super().__init__(only, at_most)
 
-    def settle(self, error: Exception, dp: Any, again: Callable[[], Any]) -> tuple[Any, str]:  # noqa: ARG002
-        return self.by(dp, error) if callable(self.by) else copy.deepcopy(self.by), "replaced"
+    def settle(self, error: Exception, trial: Trial) -> tuple[Any, Settled]:
+        settled = Settled(trial.number, "replaced", words(error))
+        return self.by(trial.dp, error) if callable(self.by) else copy.deepcopy(self.by), settled
 
 
 class Retry(ErrorPolicy):
     """Call the function again on a datapoint at which it raised: for networks and file systems that fail at times.
 
     A function that draws from ``rng`` draws the same again, so that a retry leaves no trace in the stream. It gets the
-    same datapoint: if it has changed arrays in place before it raised, it finds them changed.
+    same datapoint: what it had changed in it, in place, it finds changed.
 
     >>> ds = DataFromList([[1], [2]], shuffle=False)
     >>> df = MapData(ds, FailsOnce(2), on_error=Retry(3, wait=0))
@@ -154,70 +168,65 @@ class Retry(ErrorPolicy):
 
     Args:
         times: how often, at least 1.
-        wait: seconds before the first retry, twice as long before each further one.
+        wait: seconds before the first retry, twice as long before each further one, up to a minute.
         only: class, or tuple of classes, of the exceptions after which it is tried again. Others go to ``then``.
         then: what to do with a datapoint that fails even so: ``Skip`` or ``Replace``; None raises its last error.
 
     Raises:
         TypeError: if an argument is of the wrong kind.
-        ValueError: if ``times`` is below 1 or ``wait`` below 0.
+        ValueError: if ``times`` is below 1 or ``wait`` is not from 0 to 60.
     """
 
     def __init__(
-        self, times: int, *, wait: float = 0.1, only: Errors = Exception, then: ErrorPolicy | None = None
+        self, times: int, *, wait: float = 0.1, only: Errors = Exception, then: Skip | Replace | None = None
     ) -> None:
         check.integer(1, times=times)
         check.instance((int, float), "a number of seconds", wait=wait)
-        if not wait >= 0:
-            raise ValueError(f"wait must be at least 0 seconds, got {wait}")
+        if not 0 <= wait <= LONGEST_WAIT:
+            raise ValueError(f"wait must be from 0 to {LONGEST_WAIT:g} seconds, got {wait}")
+        check.instance((Skip, Replace, type(None)), "Skip(...), Replace(...) or None", then=then)
         self.times = int(times)
         self.wait = float(wait)
-        self.then = checked(then=then)
-        super().__init__(only, then.at_most if then is not None else None)
+        self.then = then
+        super().__init__(only, None if then is None else then.at_most)
 
-    def settle(self, error: Exception, dp: Any, again: Callable[[], Any]) -> tuple[Any, str]:
-        for i in range(self.times):
-            time.sleep(self.wait * 2**i)
-            try:
-                return again(), "retried"
-            except Exception as last:
-                error = last
+    def settle(self, error: Exception, trial: Trial) -> tuple[Any, Settled]:
+        try:
+            for i in range(self.times):
                 if not isinstance(error, self.only):
                     break
-        return _applied(self.then, error, dp, again)
+                trial.sleep(min(self.wait * 2.0 ** min(i, 64), LONGEST_WAIT))
+                try:
+                    return trial.again(), Settled(trial.number, "retried", words(error))
+                except Exception as last:
+                    error = last
+            return settled(self.then, error, trial)
+        finally:
+            del error  # which refers to this frame, and so to all that the function had in hand
 
 
-def checked(**policy: Any) -> ErrorPolicy | None:
-    """Return the one argument, or raise unless it is a policy or None."""
-    ((name, value),) = policy.items()
-    if value is not None and not isinstance(value, ErrorPolicy):
-        raise TypeError(f"{name} must be Skip(...), Replace(...), Retry(...) or None, got {check.seen(value)}")
-    return value
+def settled(policy: ErrorPolicy | None, error: Exception, trial: Trial) -> tuple[Any, Settled]:
+    """Return what comes in place of a result, and what became of the datapoint, or raise."""
+    try:
+        if policy is None or not (isinstance(policy, Retry) or isinstance(error, policy.only)):
+            raise error
+        return policy.settle(error, trial)
+    finally:
+        del error
 
 
-def settled(
-    policy: ErrorPolicy, error: Exception, dp: Any, again: Callable[[], Any], number: int
-) -> tuple[Any, Settled]:
-    """Return the result for datapoint ``number``, at which a function raised ``error``, and its fate; or raise."""
-    result, fate = _applied(policy, error, dp, again)
-    return result, Settled(number, fate, _words(error))
-
-
-def _applied(policy: ErrorPolicy | None, error: Exception, dp: Any, again: Callable[[], Any]) -> tuple[Any, str]:
-    if isinstance(policy, Retry) and not isinstance(error, policy.only):
-        policy = policy.then
-    if policy is None or not isinstance(error, policy.only):
-        raise error
-    return policy.settle(error, dp, again)
-
-
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
     """Return an exception in a line: its type and message, and where it was raised."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST - 3]}..."
-    *_, (frame, line) = walk_tb(error.__traceback__)
-    return f"{text} ({Path(frame.f_code.co_filename).name}:{line} in {frame.f_code.co_name})"
+    text = "".join(c if c.isprintable() else " " for c in summary(error)[: LONGEST_TEXT * 2])
+    text = " ".join(text.split())
+    if len(text) > LONGEST_TEXT:
+        text = f"{text[: LONGEST_TEXT - 3]}..."
+    if (trace := error.__traceback__) is None:
+        return text
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    return f"{text} ({Path(code.co_filename).name}:{trace.tb_lineno} in {code.co_name})"
 
 
 class ErrorReport:
@@ -232,15 +241,22 @@ class ErrorReport:
     Args:
         stage: the map.
         at_most: how many may be skipped or replaced; None is any number.
+        loud: warn at the first one; else it is no more than an information.
     """
 
-    def __init__(self, stage: str, at_most: int | None) -> None:
+    def __init__(self, stage: str, at_most: float | None, *, loud: bool = True) -> None:
         self._stage = stage
-        self._at_most = at_most
+        self._at_most = math.inf if at_most is None else at_most
+        self._loud = loud
         self.skipped = 0
         self.replaced = 0
         self.retried = 0
         self.first: list[Settled] = []
+
+    @property
+    def still_loud(self) -> bool:
+        """Whether nobody has been warned yet."""
+        return self._loud and not self.first
 
     def note(self, settled: Settled) -> None:
         """Count one.
@@ -249,14 +265,16 @@ class ErrorReport:
             TooManyErrors: if it is one too many.
         """
         if not self.first:
-            logger.warning("%s: %s. Further ones are counted in its error_report.", self._stage, settled)
+            level = logging.WARNING if self._loud else logging.INFO
+            logger.log(level, "%s: %s. Further ones are counted in its error_report.", self._stage, settled)
         if len(self.first) < KEPT:
             self.first.append(settled)
         setattr(self, settled.fate, getattr(self, settled.fate) + 1)
-        if settled.fate != "retried" and self._at_most is not None and self.skipped + self.replaced > self._at_most:
+        if settled.fate != "retried" and self.skipped + self.replaced > self._at_most:
             raise TooManyErrors(
                 f"{self._stage}: {settled}. That is one more than its on_error allows in a pass, "
-                f"at_most={self._at_most}. Look at the first ones in its error_report; None would allow any number."
+                f"at_most={self._at_most}. The first ones are in its error_report. If they are fewer than you can do "
+                "without, allow more; at_most=None allows any number."
             )
 
     def __str__(self) -> str:
@@ -278,7 +296,16 @@ class Forgiving:
         """What became of the datapoints at which the function raised, in the latest pass of this flow."""
         return self._report or ErrorReport(repr(self), None)
 
-    def _new_report(self) -> ErrorReport:
-        """Begin the report of a pass."""
-        self._report = ErrorReport(repr(self), self.on_error.at_most if self.on_error is not None else None)
+    def _new_report(self, policy: ErrorPolicy) -> ErrorReport:
+        """Begin the report of a pass; who is warned once is not warned in each pass."""
+        loud = self._report is None or self._report.still_loud
+        self._report = ErrorReport(repr(self), policy.at_most, loud=loud)
         return self._report
+
+
+def checked(on_error: Any) -> ErrorPolicy | None:
+    """Return the argument of a map, or raise unless it is a policy or None."""
+    wanted = "Skip(...), Replace(...), Retry(...) or None"
+    check.instance((ErrorPolicy, type(None)), wanted, on_error=on_error)
+    policy: ErrorPolicy | None = on_error
+    return policy

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import logging
 import pickle
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -169,10 +171,12 @@ def test_a_resumed_pass_skips_the_same():
     assert again.error_report.skipped == 2  # counted from where it was resumed
 
 
-def test_the_first_of_a_pass_is_logged(caplog):
+def test_the_first_of_all_is_a_warning(caplog):
     with caplog.at_level(logging.WARNING, "dataflow"):
-        list(MapData(numbers(30), not_7, on_error=Skip()))
-    (record,) = caplog.records
+        df = MapData(numbers(30), not_7, on_error=Skip())
+        list(df)
+        list(df)
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "datapoint 7 was skipped: ValueError: seven: 7" in record.getMessage()
 
 
@@ -201,6 +205,80 @@ def test_long_messages_are_cut():
     assert "\n" not in df.error_report.first[0].error
 
 
+def test_an_error_that_cannot_show_itself_is_skipped_too():
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def fails(dp):
+        raise Mute
+
+    df = MapData(numbers(1), fails, on_error=Skip())
+    assert list(df) == []
+    assert "Mute: (its text cannot be shown)" in df.error_report.first[0].error
+
+
+def test_what_would_upset_a_terminal_is_left_out():
+    def fails(dp):
+        raise ValueError("\x1b[31mred\x00")
+
+    df = MapData(numbers(1), fails, on_error=Skip())
+    assert list(df) == []
+    assert df.error_report.first[0].error.isprintable()
+
+
+def test_the_error_that_decided_is_reported():
+    def fails(dp):
+        calls.append(dp)
+        raise OSError("first") if len(calls) == 1 else ValueError("second")
+
+    calls = []
+    df = MapData(numbers(1), fails, on_error=Retry(3, wait=0, only=OSError, then=Skip(only=ValueError)))
+    assert list(df) == []
+    assert len(calls) == 2
+    assert "ValueError: second" in df.error_report.first[0].error
+
+
+def test_a_replacement_may_strip_the_error():
+    df = MapData(numbers(8), not_7, on_error=Replace(lambda dp, error: [str(error.with_traceback(None))]))
+    assert list(df)[7] == ["seven: 7"]
+
+
+@pytest.mark.parametrize("policy", [Skip(None), Replace([0], None), Retry(2, wait=0, then=Skip(None))], ids=str)
+def test_what_has_failed_is_let_go_of(policy):
+    alive = weakref.WeakSet()
+
+    class Thing:
+        pass
+
+    def fails(dp):
+        thing = Thing()
+        alive.add(thing)
+        raise ValueError(dp)
+
+    gc.disable()
+    try:
+        for _ in MapData(numbers(5), fails, on_error=policy):
+            pass
+        assert len(alive) <= 1
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("policy", "text"),
+    [
+        (Skip(), "Skip()"),
+        (Skip(None), "Skip(at_most=None)"),
+        (Skip(only=KeyError), "Skip(only=<class 'KeyError'>)"),
+        (Replace([0], 3), "Replace(by=[0], at_most=3)"),
+        (Retry(2, then=Skip(5)), "Retry(times=2, then=Skip(at_most=5))"),
+    ],
+)
+def test_a_policy_shows_the_call_that_makes_it(policy, text):
+    assert repr(policy) == text
+
+
 def test_a_policy_is_pickled_with_its_flow():
     df = pickle.loads(pickle.dumps(MapData(numbers(10), not_7, on_error=Retry(1, wait=0, then=Replace([0])))))
     assert list(df)[7] == [0]
@@ -214,12 +292,15 @@ def test_a_policy_is_pickled_with_its_flow():
         (lambda: Skip(at_most=-1), ValueError, "at_most"),
         (lambda: Skip(at_most=0.5), TypeError, "at_most"),
         (lambda: Skip(only="OSError"), TypeError, "only must be a class of exceptions"),
+        (lambda: Skip(only=()), TypeError, "only must be a class of exceptions"),
         (lambda: Skip(only=KeyboardInterrupt), TypeError, "only must be a class of exceptions"),
         (lambda: Replace(0), TypeError, "by must be a datapoint or a function"),
         (lambda: Retry(0), ValueError, "times"),
         (lambda: Retry(1, wait=-1), ValueError, "wait"),
         (lambda: Retry(1, wait="1"), TypeError, "wait"),
+        (lambda: Retry(1, wait=float("inf")), ValueError, "wait must be from 0 to 60 seconds, got inf"),
         (lambda: Retry(1, then="skip"), TypeError, "then must be Skip"),
+        (lambda: Retry(1, then=Retry(1)), TypeError, "then must be Skip"),
     ],
 )
 def test_a_wrong_argument_is_named(make, error, words):

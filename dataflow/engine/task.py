@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -26,6 +27,15 @@ class Context(NamedTuple):
         for item in items:
             yield item
             alive()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but show meanwhile that this worker is alive."""
+        stop = time.monotonic() + seconds
+        while self.alive is not None and self.timeout is not None and seconds > self.timeout / 4:
+            time.sleep(self.timeout / 4)
+            self.alive()
+            seconds = stop - time.monotonic()
+        time.sleep(max(0.0, seconds))
 
     def note(self, error: BaseException, number: int) -> None:
         """Note on ``error`` that it happened at datapoint ``number``; a task that knows it calls this and re-raises."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine import Pool
 from ..errors import TooManyErrors, UsageError, WorkerError
 from ..passes import Place
+from ..policies import ErrorReport
 from ..utils.gauge import Gauge
 from ..utils.speed import count_bytes
 from .feed import MOST, Feed, Frame, weakly
@@ -130,8 +131,7 @@ class Dispatch:
         self._asked = 0  # frames in the workers' hands
         self._in_hand = 0  # datapoints in these
         self._held = 0  # and with them, results that are not delivered
-        self._report = flow._new_report()
-        self._reported = 0  # the pass that it is of
+        self._reports: dict[int, ErrorReport] = {}  # of passes
         self._failure: Exception | None = None  # of ds, or of a datapoint that cannot be sent
         self._broken: Exception | None = None  # of the workers
 
@@ -154,8 +154,7 @@ class Dispatch:
         self._queues.pool.forget = weakly(self._forget)
         try:
             while (frame := self._next()) is not None:
-                if frame.answer.settled:
-                    self._report_on(frame)
+                self._report_on(frame)
                 yield frame.left
                 if frame.answer.failure is not None:  # what is behind it in the frame is not done with
                     raise frame.answer.failure.error
@@ -180,11 +179,14 @@ class Dispatch:
 
     def _report_on(self, frame: Frame) -> None:
         """Report the datapoints at which the function raised, and end the stream at one too many."""
-        if (i := frame.place.get("i", 0)) > self._reported:  # an endless stream has a report a pass
-            self._reported, self._report = i, self._flow._new_report()
+        i = frame.place.get("i", 0)
+        if self._flow.on_error is not None and i not in self._reports:  # an endless stream has a report a pass
+            oldest = next(iter(self._feed.open.values()), frame).place.get("i", 0)
+            self._reports = {j: report for j, report in self._reports.items() if j >= oldest}
+            self._reports[i] = self._flow._new_report(self._flow.on_error)
         for settled in frame.answer.settled:
             try:
-                self._report.note(settled)
+                self._reports[i].note(settled)
             except TooManyErrors as error:
                 frame.fail(settled.number, error)
                 break

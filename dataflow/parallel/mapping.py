@@ -40,7 +40,7 @@ import numpy as np
 from ..base import ProxyDataFlow
 from ..engine import Context, Pool, Task
 from ..passes import Exclusive, Key, Place, Run, Walk, _inside, goes_back
-from ..policies import ErrorPolicy, Forgiving, Settled, checked, settled
+from ..policies import ErrorPolicy, Forgiving, Settled, Trial, checked, settled
 from ..utils import check
 from ..utils.rng import KeyedGenerator, wants_rng
 from ..utils.row_list import RowList
@@ -80,18 +80,22 @@ class MapTask(Task):
         results = RowList()
         ends: list[int] = []
         fates: list[Settled] = []
+        lost = 0
         for j, dp in enumerate(context.each(rows), 1):
             try:
                 result = self._func(dp) if draw is None else self._func(dp, rng=draw(n + j))
             except Exception as error:
                 if self._on_error is None:
                     return Answer(results, ends, failed(error, context, n + j - 1))
-                again = partial(self._again, dp, draw, n + j, context)
+                trial = Trial(dp, n + j - 1, partial(self._again, dp, draw, n + j, context), context.sleep)
                 try:
-                    result, fate = settled(self._on_error, error, dp, again, n + j - 1)
+                    result, fate = settled(self._on_error, error, trial)
                 except Exception as unsettled:
                     return Answer(results, ends, failed(unsettled, context, n + j - 1), fates)
                 fates.append(fate)
+                lost += fate.fate != "retried"
+                if self._on_error.at_most is not None and lost > self._on_error.at_most:
+                    return Answer(results, ends, None, fates)  # the consumer raises TooManyErrors
             if result is not None:
                 results.append(result)
                 ends.append(j)
@@ -158,7 +162,7 @@ class ParallelMap(Forgiving, ProxyDataFlow):
         self.start_method = start_method
         self.timeout = timeout
         self.restarts = restarts
-        self.on_error = checked(on_error=on_error)
+        self.on_error = checked(on_error)
         self._workers = int(workers)
         self._random = wants_rng(map_func)
         self._carries = not strict

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..base import ProxyDataFlow
 from ..passes import SAMPLE, Place, Run, Walk, below, locate
-from ..policies import ErrorPolicy, Forgiving, checked, settled
+from ..policies import ErrorPolicy, ErrorReport, Forgiving, Trial, checked, settled
 from ..utils import check
 from ..utils.rng import KeyedGenerator, wants_rng
 from ..utils.tally import tally
@@ -43,7 +43,7 @@ class MapData(Forgiving, ProxyDataFlow):
         super().__init__(ds)
         check.function(func=func)
         self.func = func
-        self.on_error = checked(on_error=on_error)
+        self.on_error = checked(on_error)
         self._random = wants_rng(func)
 
     def _walk(self, at: Place, run: Run) -> Walk:
@@ -56,26 +56,29 @@ class MapData(Forgiving, ProxyDataFlow):
         if ahead:
             apply = _passing_over(ahead, apply, lambda: given() - start)
 
-        report = self._new_report()
+        policy = self.on_error
+        report = None if policy is None else self._new_report(policy)
 
         def results() -> Iterator[Any]:
             for dp in rows:
                 try:  # costs nothing until it raises
                     result = apply(dp)
                 except Exception as error:
-                    if self.on_error is None:
+                    if policy is None or report is None:
                         locate(error, self, given() - 1)
                         raise
-                    result = settle(self.on_error, error, dp)
+                    result = settle(policy, report, error, dp)
                 if result is not None:
                     yield result
 
-        def settle(policy: ErrorPolicy, error: Exception, dp: Any) -> Any:
+        def settle(policy: ErrorPolicy, report: ErrorReport, error: Exception, dp: Any) -> Any:
             try:
-                result, fate = settled(policy, error, dp, partial(apply, dp), given() - 1)
+                result, fate = settled(policy, error, Trial(dp, given() - 1, partial(apply, dp)))
             except Exception as unsettled:
                 locate(unsettled, self, given() - 1)
                 raise
+            finally:
+                del error  # which refers to this frame
             report.note(fate)
             return result
 

@@ -29,7 +29,7 @@ def pack(error: BaseException) -> bytes:
             data = None
     except Exception:
         data = None
-    return pickle.dumps((data, _summary(error), text))
+    return pickle.dumps((data, summary(error), text))
 
 
 def unpack(data: bytes | memoryview) -> BaseException:
@@ -80,7 +80,7 @@ def _same(copy: Any, error: BaseException) -> bool:
     return type(copy) is type(error) and str(copy) == str(error)
 
 
-def _summary(error: BaseException) -> str:
+def summary(error: BaseException) -> str:
     """Return ``module.Type: text`` even if the exception cannot show itself."""
     kind = type(error)
     name = (
@@ -97,4 +97,4 @@ def _text(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
     except Exception:
-        return f"{_summary(error)}\n"
+        return f"{summary(error)}\n"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
+from itertools import islice
 
 import pytest
 
@@ -119,14 +122,33 @@ def test_an_endless_map_has_a_ceiling_a_pass(make_map):
         assert df.error_report.skipped <= 2  # of the sixth pass: that is reported a frame at a time
 
 
-def test_a_retry_that_waits_counts_as_life(make_map):
-    def slow(dp):
-        time.sleep(0.15)
-        return fails(dp)
-
-    fails = FailsOnce(0)
-    with make_map("fork", numbers(2), 1, slow, timeout=0.5, on_error=Retry(1, wait=0.3)) as df:
+def test_the_waits_of_a_retry_are_no_silence(make_map):
+    with make_map("fork", numbers(2), 1, FailsOnce(0), timeout=0.4, on_error=Retry(1, wait=1.5)) as df:
         assert list(df) == [[0], [1]]
+
+
+def test_passes_that_run_into_each_other_are_counted_apart(make_map):
+    def uneven(dp):
+        time.sleep(0.002 * (dp[0] % 3))
+        return not_7(dp)
+
+    with make_map("thread", numbers(20), 3, uneven, strict=False, on_error=Skip(at_most=2)) as df:
+        assert len(list(islice(df, 1000))) == 1000
+
+
+def test_one_frame_of_failures_is_given_up_in_its_middle(make_map):
+    def fails(dp):
+        with open(calls, "ab") as file:
+            file.write(b"x")
+        raise OSError("the network is down")
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        make_map("fork", numbers(5000), 1, fails, buffer_size=4000, ordered=True, on_error=Skip(at_most=3)) as df,
+    ):
+        calls = f"{folder}/calls"
+        assert until_error(df)[0] == []
+        assert os.path.getsize(calls) < 100
 
 
 def test_a_worker_that_is_stuck_in_a_retry_is_found_out(make_map):
