@@ -170,7 +170,8 @@ class Scope:
 
 
 class _Active(threading.local):
-    scope: Scope | None = None
+    def __init__(self) -> None:  # in each thread
+        self.scope: Scope | None = None
 
     def __reduce__(self) -> str:
         return "active"  # the walk of a class that travels by value refers to this very object
@@ -394,18 +395,19 @@ def counted(iterate: Callable[[Any], Iterator[Any]]) -> Walker:
 
         def rows() -> Iterator[Any]:
             nonlocal count, ended
-            it = iter(_inside(scope, iterate, flow))
+            step = iter(_inside(scope, iterate, flow)).__next__
             while True:
-                before, active.scope = active.scope, scope
+                here = active.__dict__  # of this thread, which may be another one each time
+                before, here["scope"] = here["scope"], scope
                 try:
-                    dp = next(it)
+                    dp = step()
                 except StopIteration:
                     break
                 except Exception as error:
                     locate(error, flow, count)
                     raise
                 finally:
-                    active.scope = before
+                    here["scope"] = before
                 count += 1
                 yield dp
             ended = True
