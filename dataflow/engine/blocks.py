@@ -33,8 +33,9 @@ from .ranges import Ranges
 
 # Arrays that together have fewer bytes go through the channel: a copy in the kernel is cheaper than a block.
 LEAST = 1 << 15
-# Arrays begin at multiples of this.
-ALIGNMENT = 64
+# An array begins as far behind a multiple of LINE, a line of the cache, as what is copied there, in steps of STEP that
+# suit every dtype: other distances take the processor up to 1.7 times as long.
+LINE, STEP = 64, 16
 # Free bytes of a worker that keep their pages; or so many blocks of the size that came back last, if that is more.
 HOT_BYTES, AT_LEAST = 32 << 20, 3
 
@@ -65,17 +66,20 @@ class Blocks:
         self._lost: set[int] = set()  # those that may not be used again
         _all.add(self)
 
-    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
-        """Return an array in a block of its own, to be filled and sent from there; None if there is none."""
+    def array(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], source: np.ndarray[Any, Any]
+    ) -> np.ndarray[Any, Any] | None:
+        """Return an array in a block of its own, to be filled from ``source`` on, and sent; None if there is none."""
         if self._user != (os.getpid(), threading.get_ident()):  # a child of this worker, or another thread
             return None
-        size = int(np.prod(shape)) * dtype.itemsize
+        offset = _offset(source)
+        size = offset + int(np.prod(shape)) * dtype.itemsize
         block = self._take(size)
         if block is None:
             return None
         owner = np.frombuffer(self._arena.memory, np.uint8, size, block)
         self._own[block] = weakref.ref(owner, self._gone.append)  # of C: in a callback of Python Ctrl-C would be lost
-        return np.ndarray(shape, dtype, owner)
+        return np.ndarray(shape, dtype, owner, offset)
 
     def share(self, frame: Frame) -> Frame:
         """Return a frame whose arrays lie in blocks; or the same, if they are small or there is no room."""
@@ -83,17 +87,18 @@ class Blocks:
         if sum(sizes) < LEAST:
             return frame
         places = [self._place(array) for array in frame.arrays]
-        room = sum(size + -size % ALIGNMENT for size, place in zip(sizes, places, strict=True) if place is None)
+        starts, room = [], 0  # in a new block, of the arrays that have no place
+        for array, size, place in zip(frame.arrays, sizes, places, strict=True):
+            start = room + -room % LINE + _offset(np.frombuffer(array, np.uint8))
+            starts.append(start)
+            room = room if place is not None else start + size
         block = self._take(room) if room else 0
         if block is None:
             return frame
-        start = block
-        for number, (array, place) in enumerate(zip(frame.arrays, places, strict=True)):
-            if place is None:
-                size = sizes[number]
-                self._bytes[start : start + size] = array
-                places[number] = block, start, size
-                start += size + -size % ALIGNMENT
+        for number, (array, size, start) in enumerate(zip(frame.arrays, sizes, starts, strict=True)):
+            if places[number] is None:
+                self._bytes[block + start : block + start + size] = array
+                places[number] = block, block + start, size
         known = [place for place in places if place is not None]
         self._lent.update(place[0] for place in known)
         return Frame(Kind.SHARED, head(known) + frame.data)
@@ -198,6 +203,12 @@ class Blocks:
             alone = threading.get_ident() == self._user[1] and block not in self._lent
             if not alone or not self._arena.make_private(block, owner):
                 self._lost.add(block)
+
+
+def _offset(source: np.ndarray[Any, Any]) -> int:
+    """Return how far behind a multiple of LINE its copy is to begin."""
+    address: int = source.__array_interface__["data"][0]
+    return address % LINE // STEP * STEP
 
 
 @functools.lru_cache(maxsize=64)

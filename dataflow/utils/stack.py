@@ -20,11 +20,13 @@ _SCALARS = {bool: np.dtype(np.bool_), int: np.dtype(np.int32), float: np.dtype(n
 
 # Batches of so many bytes are stacked where they will leave the process, if there is such a place.
 LARGE = 1 << 16
-_place: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray[Any, Any] | None] | None = None
+# Takes the shape and dtype of a batch, and its first array.
+Place = Callable[[tuple[int, ...], np.dtype[Any], np.ndarray[Any, Any]], np.ndarray[Any, Any] | None]
+_place: Place | None = None
 
 
-def place_arrays(place: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray[Any, Any] | None]) -> None:
-    """Have ``place`` make the arrays of large batches, from shape and dtype; where it returns None, numpy does."""
+def place_arrays(place: Place) -> None:
+    """Have ``place`` make the arrays of large batches; where it returns None, numpy does."""
     global _place
     _place = place
 
@@ -135,7 +137,7 @@ def _numpy(values: Sequence[Any], key: Any) -> np.ndarray[Any, Any]:
     if dtype.hasobject:
         raise TypeError(f"cannot stack component {key!r}: an array of objects. Keep a plain list with use_list=True.")
     size = len(values) * int(values[0].nbytes)
-    if _place is not None and size >= LARGE and (placed := _place((len(values), *shape), dtype)) is not None:
+    if _place is not None and size >= LARGE and (placed := _place((len(values), *shape), dtype, values[0])) is not None:
         placed[...] = values  # faster than np.stack, which looks at each of them
         return placed
     return np.array(values, dtype)

@@ -14,12 +14,13 @@ import pytest
 from dataflow import DataFromList, MultiProcessMapData
 from dataflow.engine import arena as arena_module
 from dataflow.engine import blocks as module
-from dataflow.engine.arena import Arena, Leases
+from dataflow.engine.arena import GRAIN, Arena, Leases
 from dataflow.engine.blocks import AT_LEAST, HOT_BYTES, Blocks, rounded
 from dataflow.engine.frames import Frame, encode
 from dataflow.engine.task import Task
 
 MB = 1 << 20
+SOURCE = np.zeros(1, np.uint8)
 
 
 class Part:
@@ -36,10 +37,15 @@ class Part:
             self.blocks.free(spans)
 
     def receive(self, size: int, value: int = 1) -> Any:
-        """Return an array as the consumer gets it from the worker."""
-        frame = self.share(np.full(size, value, np.uint8))
+        """Return an array that fits into a block of this size, wherever it begins, as the consumer gets it."""
+        frame = self.share(np.full(size - 64, value, np.uint8))
         assert not frame.arrays
         return self.leases.open(frame.data)
+
+    def receive_copy(self, array: Any) -> Any:
+        received = self.leases.open(self.share(array).data)
+        assert np.array_equal(received, array)
+        return received
 
     def share(self, array: Any) -> Frame:
         return self.blocks.share(encode(Echo(), array))
@@ -61,7 +67,7 @@ def part() -> Iterator[Part]:
 
 
 def place(array: Any) -> int:
-    return int(array.__array_interface__["data"][0])
+    return int(array.__array_interface__["data"][0]) // GRAIN
 
 
 def test_a_stream_of_one_size_uses_few_blocks_and_makes_no_system_call(part, monkeypatch):
@@ -144,9 +150,9 @@ def test_where_there_is_no_room_the_bytes_are_sent(monkeypatch):
     monkeypatch.setattr(arena_module, "BYTES", 2 * MB)
     part = Part()
     kept = [part.receive(MB), part.receive(MB)]
-    assert len(part.share(np.ones(MB, np.uint8)).arrays[0]) == MB
+    assert len(part.share(np.ones(MB - 64, np.uint8)).arrays[0]) == MB - 64
     kept.pop()
-    assert not part.share(np.ones(MB, np.uint8)).arrays
+    assert not part.share(np.ones(MB - 64, np.uint8)).arrays
     part.leases.close()
 
 
@@ -165,7 +171,7 @@ def test_a_batch_that_is_not_sent_gives_its_block_back(part):
     blocks = part.blocks
     top = set()
     for _ in range(20):
-        array = blocks.array((100_000,), np.dtype(np.uint8))
+        array = blocks.array((100_000,), np.dtype(np.uint8), SOURCE)
         top.add(array.__array_interface__["data"][0])
         del array
     assert len(top) == 1
@@ -174,7 +180,7 @@ def test_a_batch_that_is_not_sent_gives_its_block_back(part):
 def test_only_the_thread_of_the_worker_takes_blocks(part):
     blocks = part.blocks
     found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(blocks.array((100_000,), np.dtype(np.uint8))))
+    thread = threading.Thread(target=lambda: found.append(blocks.array((100_000,), np.dtype(np.uint8), SOURCE)))
     thread.start()
     thread.join()
     assert found == [None]
@@ -200,7 +206,7 @@ def test_references_are_counted_as_they_are_where_a_message_is_alone():
 
 def test_a_child_of_the_worker_keeps_what_it_sees_and_the_block_is_used_again(part):
     def batch(value: int) -> Any:
-        array = part.blocks.array((MB,), np.dtype(np.uint8))
+        array = part.blocks.array((MB - 64,), np.dtype(np.uint8), SOURCE)
         array[:] = value
         return array
 
@@ -224,7 +230,7 @@ def test_a_child_of_the_worker_keeps_what_it_sees_and_the_block_is_used_again(pa
 
 
 def test_a_block_is_not_taken_from_the_worker_while_another_of_its_threads_forks(part):
-    array = part.blocks.array((MB,), np.dtype(np.uint8))
+    array = part.blocks.array((MB - 64,), np.dtype(np.uint8), SOURCE)
     first = place(array)
     thread = threading.Thread(target=part.blocks.make_private)
     thread.start()
@@ -262,3 +268,13 @@ def shared_bytes() -> int:
     """Return the bytes of shared memory that this process has touched."""
     with open("/proc/self/status") as status:
         return int(status.read().partition("RssShmem:")[2].split()[0]) << 10
+
+
+@pytest.mark.parametrize("distance", [0, 16, 32, 48])
+def test_a_copy_begins_where_its_source_does_in_a_line_of_the_cache(part, distance):
+    memory = np.zeros(MB + 128, np.uint8)
+    start = -memory.ctypes.data % 64 + distance
+    source = memory[start : start + MB]
+    source[:] = np.arange(MB, dtype=np.uint8)
+    assert part.receive_copy(source).ctypes.data % 64 == distance
+    assert part.blocks.array((MB,), np.dtype(np.uint8), source).ctypes.data % 64 == distance
