@@ -478,6 +478,13 @@ class ParquetBare:
 
 careful("parquet", ParquetBare)
 ours("parquet_dataflow", "dataflow: `.parquet`", ".parquet")
+ours(
+    "parquet_off",
+    'dataflow: `.parquet`, `verify="off"`, as in later passes',
+    ".parquet",
+    file="parquet_dataflow",
+    verify="off",
+)
 
 
 @contender("arrow_bare", "**Arrow**: pyarrow, tensors of one shape, views of the file, no checksums")
@@ -505,6 +512,9 @@ class ArrowBare:
 
 careful("arrow", ArrowBare)
 ours("arrow_dataflow", "dataflow: `.arrow`", ".arrow")
+ours(
+    "arrow_off", 'dataflow: `.arrow`, `verify="off"`, as in later passes', ".arrow", file="arrow_dataflow", verify="off"
+)
 
 
 # Formats of others
