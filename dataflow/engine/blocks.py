@@ -14,6 +14,7 @@ what costs. Beyond HOT_BYTES those behind all others in the file go, so what is 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 import threading
@@ -33,8 +34,9 @@ from .ranges import Ranges
 
 # Arrays that together have fewer bytes go through the channel: a copy in the kernel is cheaper than a block.
 LEAST = 1 << 15
-# An array begins as far behind a multiple of LINE, a line of the cache, as what is copied there, in steps of STEP that
-# suit every dtype: other distances take the processor up to 1.7 times as long.
+# Arrays begin at multiples of LINE, a line of the cache. A batch begins as far behind one as the first array that is to
+# be stacked there, in steps of STEP that suit every dtype: at other distances the processor takes up to 1.7 times as long.
+# (That is not so of what is copied as one large piece.)
 LINE, STEP = 64, 16
 # Free bytes of a worker that keep their pages; or so many blocks of the size that came back last, if that is more.
 HOT_BYTES, AT_LEAST = 32 << 20, 3
@@ -72,8 +74,8 @@ class Blocks:
         """Return an array in a block of its own, to be filled from ``source`` on, and sent; None if there is none."""
         if self._user != (os.getpid(), threading.get_ident()):  # a child of this worker, or another thread
             return None
-        offset = _offset(source)
-        size = offset + int(np.prod(shape)) * dtype.itemsize
+        offset = source.__array_interface__["data"][0] % LINE // STEP * STEP
+        size = offset + math.prod(shape) * dtype.itemsize
         block = self._take(size)
         if block is None:
             return None
@@ -87,18 +89,17 @@ class Blocks:
         if sum(sizes) < LEAST:
             return frame
         places = [self._place(array) for array in frame.arrays]
-        starts, room = [], 0  # in a new block, of the arrays that have no place
-        for array, size, place in zip(frame.arrays, sizes, places, strict=True):
-            start = room + -room % LINE + _offset(np.frombuffer(array, np.uint8))
-            starts.append(start)
-            room = room if place is not None else start + size
+        room = sum(size + -size % LINE for size, place in zip(sizes, places, strict=True) if place is None)
         block = self._take(room) if room else 0
         if block is None:
             return frame
-        for number, (array, size, start) in enumerate(zip(frame.arrays, sizes, starts, strict=True)):
-            if places[number] is None:
-                self._bytes[block + start : block + start + size] = array
-                places[number] = block, block + start, size
+        start = block
+        for number, (array, place) in enumerate(zip(frame.arrays, places, strict=True)):
+            if place is None:
+                size = sizes[number]
+                self._bytes[start : start + size] = array
+                places[number] = block, start, size
+                start += size + -size % LINE
         known = [place for place in places if place is not None]
         self._lent.update(place[0] for place in known)
         return Frame(Kind.SHARED, head(known) + frame.data)
@@ -203,12 +204,6 @@ class Blocks:
             alone = threading.get_ident() == self._user[1] and block not in self._lent
             if not alone or not self._arena.make_private(block, owner):
                 self._lost.add(block)
-
-
-def _offset(source: np.ndarray[Any, Any]) -> int:
-    """Return how far behind a multiple of LINE its copy is to begin."""
-    address: int = source.__array_interface__["data"][0]
-    return address % LINE // STEP * STEP
 
 
 @functools.lru_cache(maxsize=64)

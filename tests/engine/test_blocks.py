@@ -37,15 +37,10 @@ class Part:
             self.blocks.free(spans)
 
     def receive(self, size: int, value: int = 1) -> Any:
-        """Return an array that fits into a block of this size, wherever it begins, as the consumer gets it."""
-        frame = self.share(np.full(size - 64, value, np.uint8))
+        """Return an array as the consumer gets it from the worker."""
+        frame = self.share(np.full(size, value, np.uint8))
         assert not frame.arrays
         return self.leases.open(frame.data)
-
-    def receive_copy(self, array: Any) -> Any:
-        received = self.leases.open(self.share(array).data)
-        assert np.array_equal(received, array)
-        return received
 
     def share(self, array: Any) -> Frame:
         return self.blocks.share(encode(Echo(), array))
@@ -150,9 +145,9 @@ def test_where_there_is_no_room_the_bytes_are_sent(monkeypatch):
     monkeypatch.setattr(arena_module, "BYTES", 2 * MB)
     part = Part()
     kept = [part.receive(MB), part.receive(MB)]
-    assert len(part.share(np.ones(MB - 64, np.uint8)).arrays[0]) == MB - 64
+    assert len(part.share(np.ones(MB, np.uint8)).arrays[0]) == MB
     kept.pop()
-    assert not part.share(np.ones(MB - 64, np.uint8)).arrays
+    assert not part.share(np.ones(MB, np.uint8)).arrays
     part.leases.close()
 
 
@@ -271,10 +266,12 @@ def shared_bytes() -> int:
 
 
 @pytest.mark.parametrize("distance", [0, 16, 32, 48])
-def test_a_copy_begins_where_its_source_does_in_a_line_of_the_cache(part, distance):
-    memory = np.zeros(MB + 128, np.uint8)
+def test_a_batch_begins_where_its_source_does_in_a_line_of_the_cache(part, distance):
+    memory = np.zeros(128, np.uint8)
     start = -memory.ctypes.data % 64 + distance
-    source = memory[start : start + MB]
-    source[:] = np.arange(MB, dtype=np.uint8)
-    assert part.receive_copy(source).ctypes.data % 64 == distance
-    assert part.blocks.array((MB,), np.dtype(np.uint8), source).ctypes.data % 64 == distance
+    array = part.blocks.array((MB,), np.dtype(np.uint8), memory[start : start + 1])
+    assert array.ctypes.data % 64 == distance
+    array[:] = np.arange(MB, dtype=np.uint8)
+    frame = part.share([array])
+    del array
+    assert np.array_equal(part.leases.open(frame.data)[0], np.arange(MB, dtype=np.uint8))
