@@ -35,7 +35,7 @@ from .ranges import Ranges
 # Arrays that together have fewer bytes go through the channel: a copy in the kernel is cheaper than a block.
 LEAST = 1 << 15
 # Arrays begin at multiples of LINE, a line of the cache. A batch begins as far behind one as the first array that is to
-# be stacked there, in steps of STEP that suit every dtype: at other distances the processor takes up to 1.7 times as long.
+# be stacked there, in steps of STEP that suit every dtype: other distances cost the processor up to 1.7 times the time.
 # (That is not so of what is copied as one large piece.)
 LINE, STEP = 64, 16
 # Free bytes of a worker that keep their pages; or so many blocks of the size that came back last, if that is more.
