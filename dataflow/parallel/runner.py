@@ -44,6 +44,9 @@ from .replicas import ReplicaTask, Rows, Start
 # few blocks of memory that are in use then stay in the cache of the processor.
 LEAST_AHEAD = 3
 AHEAD_BYTES = 24 << 20
+# Requests that a worker has in hand while it is not known yet how large its frames can be: if it is fast, it would be
+# asked for all that it may be ahead in frames of one or two.
+AT_FIRST = 3
 
 
 class Lines:
@@ -70,6 +73,8 @@ class Lines:
         self._frames: deque[tuple[int, Rows]] = deque()
         self._ready = 0  # datapoints in these
         self._limits: list[int] = []
+        self._is_known: list[bool] = []  # whether the limit has stopped to grow
+        self._in_hand: list[int] = []  # requests of this stream that are not answered
         self._free: list[int] = []
         self._kept_back: list[int] = []  # of what is free: what would be too many bytes
         self._starts: list[Start] = []  # what would make the replicas go on from where they have answered last
@@ -87,6 +92,8 @@ class Lines:
         self._frames.clear()
         self._ready = 0
         self._limits = [1] * len(places)
+        self._is_known = [False] * len(places)
+        self._in_hand = [0] * len(places)
         self._free = [self._credit] * len(places)
         self._kept_back = [max(self._credit - LEAST_AHEAD, 0)] * len(places)  # until its size is known
         self._starts = [Start(part, outer, place, skip, False) for place, skip in places]
@@ -117,12 +124,17 @@ class Lines:
     def _ask(self, worker: int, start: Start | None = None) -> None:
         """Ask a worker for as much as it may be ahead, in frames that suit its speed."""
         limit = min(self._limits[worker], self._credit - self._kept_back[worker])
-        while self._free[worker] - self._kept_back[worker] >= limit and not self._broken:
+        while (
+            self._free[worker] - self._kept_back[worker] >= limit
+            and (self._is_known[worker] or self._in_hand[worker] < AT_FIRST)
+            and not self._broken
+        ):
             if worker in self._lost:
                 self._lost.discard(worker)
                 start = self._starts[worker]
             self.pool.send(worker, (limit, start), slow=start is not None and start.goes_back)
             self._asked[worker].append((limit, self.stream))
+            self._in_hand[worker] += 1
             self._free[worker] -= limit
             start = None
 
@@ -133,6 +145,7 @@ class Lines:
                 worker, frame = message
                 limit, stream = self._asked[worker].popleft()
                 if stream == self.stream:
+                    self._in_hand[worker] -= 1
                     count = len(frame.rows)
                     most = AHEAD_BYTES * count // max(self.pool.received_bytes, 1)
                     self._kept_back[worker] = max(self._credit - max(most, LEAST_AHEAD), 0)
@@ -140,6 +153,7 @@ class Lines:
                     self._frames.append((worker, frame))
                     self._ready += count
                     self._free[worker] += limit - count
+                    self._is_known[worker] = self._is_known[worker] or count < limit or limit == self._most
                     self._limits[worker] = min(2 * limit, self._most) if count == limit else max(1, count)
                     self._ask(worker)
                 block = False
