@@ -81,10 +81,10 @@ def _crc32c() -> Callable[[int, Any], int]:
     return extend
 
 
-def checksum(data: bytes | bytearray | memoryview) -> int:
-    """Return the crc32c of bytes, or of a contiguous view of bytes."""
+def checksum(data: bytes | bytearray | memoryview | ndarray[Any, Any]) -> int:
+    """Return the crc32c of bytes, of a contiguous view of bytes, or of an array that lies in memory and in no file."""
     extend = _crc32c()
-    if type(data) is bytes:
+    if type(data) in (bytes, ndarray):
         return extend(0, data)
     if type(data) is bytearray:
         return extend(0, ndarray(len(data), np.uint8, data))  # which takes what cannot change its size

@@ -16,7 +16,7 @@ from . import hdf5_check
 from .hdf5_write import Sink, Writer
 from .saving import saving
 
-# Since HDF5 1.10, which has checksums on what describes the data; the data has its own, see `fletcher32`.
+# Since HDF5 1.10, which has checksums on what describes the data; the data has its own, see `hdf5_write`.
 _VERSION = ("v110", "v110")
 
 

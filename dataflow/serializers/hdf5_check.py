@@ -18,22 +18,23 @@ def inspect(path: Any) -> dict[str, Any]:
     layout = layout_of(file)
     found: dict[str, Any] = {}
     checked: set[bool] = set()
-    sums = set() if layout is None else {component.sums for component in layout.components}
+    sums = {} if layout is None else {component.path: component.sums for component in layout.components}
     for name in file.paths():
-        if name in sums:
+        if name in sums.values():
             continue
         try:
             dataset = file.dataset(name)
         except (UsageError, ValueError) as error:
             found[name] = {"refused": str(error)}
             continue
-        checked.add(bool(dataset.fletcher32))
+        has_sums = bool(dataset.fletcher32 or sums.get(name))
+        checked.add(has_sums)
         found[name] = {
             "dtype": str(dataset.dtype),
             "shape": list(dataset.shape),
             "chunks": dataset.chunks and list(dataset.chunks),
             "compression": dataset.compression,
-            "checksums": bool(dataset.fletcher32),
+            "checksums": has_sums,
         }
     sizes = {each["shape"][0] for each in found.values() if "shape" in each}
     same = next(iter(sizes)) if len(sizes) == 1 else None

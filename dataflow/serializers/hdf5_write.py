@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from io import FileIO
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ..codec.dtypes import describe
 from ..codec.leaves import NUMPY_SCALARS
 from ..codec.refuse import place, unheld
 from ..sources.hdf5_layout import ARRAY, CONTAINERS, NUMPY, SCALARS, Component, Layout
+from ..utils.write_behind import WriteBehind
 
 # A chunk is what is read for one row in random order; it must not be so small that each costs more than its bytes.
 _CHUNK_BYTES = 1 << 17
@@ -22,7 +22,8 @@ _CHUNK_BYTES = 1 << 17
 _MOST_CHUNK_BYTES = 1 << 26
 # What of a column is written at once.
 _BUFFER_BYTES = 1 << 20
-# Chunks of at most so many rows get a checksum of ours too, with which they are read faster one by one.
+# Chunks of at most so many rows get a checksum of ours, a number in a list; larger ones that of HDF5, which takes
+# longer than the disk.
 _MOST_CHECKED = 256
 _SUMS = "dataflow_checksums"
 
@@ -30,7 +31,7 @@ _OTHERS = "or save to another format, such as .lmdb"
 _KINDS = {kind: name for name, (kind, _) in SCALARS.items()}
 
 
-class Sink(FileIO):
+class Sink(WriteBehind):
     """The file that the HDF5 library writes to.
 
     The library cannot close a file that it could not write to the end, and crashes the process when that exits. So a
@@ -132,10 +133,12 @@ class _Column:
         self.kind, dtype, self._shape = _stored_as(where, first)
         chunk = self._chunk = _chunk(self._shape, dtype.itemsize, total)
         row = max(1, math.prod(self._shape) * dtype.itemsize)
+        self._has_sums = chunk[1:] == self._shape and chunk[0] <= _MOST_CHECKED
+        self._size = 0  # of the dataset, which takes 50 us to change
         try:
             self._dataset = file.create_dataset(
                 path, (0, *self._shape), dtype, maxshape=(None, *(size or None for size in self._shape)), chunks=chunk,
-                fletcher32=True,
+                fletcher32=not self._has_sums,
             )  # fmt: skip
         except TypeError as error:
             raise self._no_dtype(dtype) from error
@@ -145,7 +148,6 @@ class _Column:
         self._buffer = np.zeros((chunk[0] * max(1, _BUFFER_BYTES // (chunk[0] * row)), *self._shape), dtype)
         self._filled = self._written = 0
         self._sums: list[int] = []
-        self._has_sums = chunk[1:] == self._shape and chunk[0] <= _MOST_CHECKED
 
     def _no_dtype(self, dtype: np.dtype[Any]) -> TypeError:
         return unheld(
@@ -178,17 +180,32 @@ class _Column:
     def flush(self) -> None:
         """Write what is in the buffer."""
         end = self._written + self._filled
-        self._dataset.resize(end, axis=0)
-        self._dataset[self._written : end] = rows = self._buffer[: self._filled]
+        if end > self._size:
+            self._size = max(end, 2 * self._size)
+            self._dataset.resize(self._size, axis=0)
         if self._has_sums:
-            data, size = rows.reshape(-1).view(np.uint8).data, self._chunk[0] * rows[:1].nbytes
-            self._sums += [checksum(data[start : start + size]) for start in range(0, len(data), size)] if size else []
+            self._write_chunks()
+        else:
+            self._dataset[self._written : end] = self._buffer[: self._filled]
         self._confirm()
         self._written, self._filled = end, 0
+
+    def _write_chunks(self) -> None:
+        """Write what is in the buffer around the library's cache of chunks, and note the checksum of each."""
+        rows, used = self._chunk[0], self._buffer[: self._filled].nbytes
+        data = self._buffer.reshape(-1).view(np.uint8)
+        data[used:] = 0
+        size = len(data) // len(self._buffer) * rows
+        corner = [0] * len(self._shape)
+        for number, start in enumerate(range(0, used, size)):
+            chunk = data[start : start + size]
+            self._sums.append(checksum(chunk[: used - start]))
+            self._dataset.id.write_direct_chunk((self._written + number * rows, *corner), chunk)
 
     def finish(self, sums: str) -> str | None:
         """Write what is left, and the checksums; return ``sums``, the path for them, if there are any."""
         self.flush()
+        self._dataset.resize(self._written, axis=0)
         if not self._has_sums:
             return None
         self._file.create_dataset(sums, data=np.array(self._sums, np.uint32), fletcher32=True)

@@ -47,9 +47,10 @@ class Column:
         file: the file, which stays open as long as this object is held.
         path: where in it the dataset is.
         component: what HDF5Serializer has noted about it.
+        restore: make the components that were saved of rows, and not what h5py reads.
     """
 
-    def __init__(self, file: HDF5File, path: str, component: Component | None = None) -> None:
+    def __init__(self, file: HDF5File, path: str, component: Component | None = None, *, restore: bool = True) -> None:
         self.path, self._file = path, file
         self._dataset = dataset = file.dataset(path)
         self.size: int = dataset.shape[0]
@@ -57,7 +58,8 @@ class Column:
         self._chunks: CheckedChunks | None = None
         if component is not None:
             try:
-                self._restore = component.restorer(dataset.dtype, dataset.ndim)
+                if restore:
+                    self._restore = component.restorer(dataset.dtype, dataset.ndim)
                 if component.sums is not None:
                     self._chunks = CheckedChunks(dataset, file.dataset(component.sums))
             except (ValueError, OSError, MissingKeyError) as error:
@@ -124,10 +126,10 @@ class Column:
 
 
 class CheckedChunks:
-    """The chunks of a dataset that ``HDF5Serializer`` wrote, read around the library's slow checksum.
+    """The chunks of a dataset that ``HDF5Serializer`` wrote, read around the library's cache, and checked.
 
     Args:
-        dataset: with chunks of whole rows, which nothing but a checksum of HDF5 has been added to.
+        dataset: with chunks of whole rows, as they are in memory.
         sums: the dataset with the crc32c of the rows in each chunk.
 
     Raises:
@@ -137,8 +139,8 @@ class CheckedChunks:
     def __init__(self, dataset: Any, sums: Any) -> None:
         how = dataset.id.get_create_plist()
         if (
-            not dataset.fletcher32
-            or how.get_nfilters() != 1
+            dataset.chunks is None
+            or how.get_nfilters() != 0
             or dataset.chunks[1:] != dataset.shape[1:]
             or dataset.dtype.hasobject
             or dataset.dtype.itemsize != dataset.id.get_type().get_size()
@@ -160,10 +162,10 @@ class CheckedChunks:
         number, first = divmod(start, self._rows)
         begin = number * self._rows
         count = min(self._rows, self._size - begin)
-        stored = np.empty(self._rows * self._row_bytes + 4, np.uint8)  # with the checksum of HDF5
+        stored = np.empty(self._rows * self._row_bytes, np.uint8)
         mask, read = self._id.read_direct_chunk((begin, *[0] * len(self._shape)), out=stored)
         data = stored[: count * self._row_bytes]
-        if mask or len(read) != len(stored) or checksum(data.data) != self._sums[number]:
+        if mask or len(read) != len(stored) or checksum(data) != self._sums[number]:
             raise CorruptDataError("the rows of a chunk and their checksum do not agree")
         return data.view(self._dtype).reshape(count, *self._shape)[first : stop - begin]
 
@@ -241,7 +243,11 @@ class HDF5Data(IndexedData):
 
     def _described(self, file: HDF5File) -> tuple[list[Column], Callable[[tuple[Any, ...]], Any]]:
         """Return the columns, and what makes a datapoint of their rows."""
-        return [Column(file, path) for path in self.data_paths or ()], list
+        try:
+            noted = _noted(layout_of(file))
+        except CorruptDataError:  # what somebody else calls so, perhaps; the datasets do not need it
+            noted = {}
+        return [Column(file, path, noted.get(path), restore=False) for path in self.data_paths or ()], list
 
     def _size(self) -> int:
         size: int = self._opened().size
@@ -283,7 +289,7 @@ class HDF5Records(HDF5Data):
                     f"{file.path!r} was not written by HDF5Serializer. Say what to read: data_paths=[...], of {names}"
                 )
             return super()._described(file)
-        known = {component.path: component for component in layout.components}
+        known = _noted(layout)
         columns = []
         for path in known if self.data_paths is None else self.data_paths:
             columns.append(Column(file, path, known.get(path)))
@@ -326,6 +332,10 @@ def layout_of(file: HDF5File) -> Layout | None:
         return None if note is None else Layout.parse(note)
     except ValueError as error:
         raise CorruptDataError(f"{file.path!r}, attribute {ATTRIBUTE!r}: {error}") from error
+
+
+def _noted(layout: Layout | None) -> dict[str, Component]:
+    return {} if layout is None else {component.path: component for component in layout.components}
 
 
 def _as_dict(keys: list[str], components: tuple[Any, ...]) -> dict[str, Any]:

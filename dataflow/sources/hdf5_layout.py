@@ -30,8 +30,8 @@ class Component(NamedTuple):
         key: its key, in a dict.
         path: of its dataset.
         kind: what it was.
-        sums: the path of a dataset with the crc32c of each chunk, or None. HDF5 has a checksum of its own on it, too,
-            which takes three times as long as reading.
+        sums: the path of a dataset with the crc32c of the rows in each chunk; or None, and HDF5 has a checksum of its
+            own on them, which takes three times as long as reading.
     """
 
     key: str | None

@@ -19,9 +19,11 @@ from ..errors import UsageError
 from . import check
 from .deps import need
 from .files import published
+from .write_behind import WriteBehind
 
-# Enough to make small records cheap to write; larger ones pass it by.
-_BUFFER_BYTES = 1 << 18
+# The kernel takes a third less time for a megabyte at once than for as many bytes in records of 30 kB.
+_WRITE_BYTES = 1 << 20
+_READ_BYTES = 1 << 18
 # What stands for other characters in a URL. Control characters do not count: %06d is the number of a shard.
 _ESCAPES = re.compile(r"(?:%[2-9A-F][0-9A-F])+", re.IGNORECASE)
 
@@ -154,7 +156,7 @@ def published_stream(path: str) -> Iterator[BinaryIO]:
     if is_url(path):
         yield from _moved(path)
         return
-    with published(path) as temporary, open(temporary, "wb", buffering=_BUFFER_BYTES) as file:
+    with published(path) as temporary, io.BufferedWriter(WriteBehind(temporary), _WRITE_BYTES) as file:
         yield file
 
 
@@ -184,7 +186,7 @@ class _File(io.FileIO):
             return count
 
         def readall(self) -> bytes:
-            return b"".join(iter(lambda: self.read(_BUFFER_BYTES), b""))
+            return b"".join(iter(lambda: self.read(_READ_BYTES), b""))
 
         def read(self, size: int | None = -1, /) -> bytes:
             return self.readall() if size is None or size < 0 else io.RawIOBase.read(self, size) or b""

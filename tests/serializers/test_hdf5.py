@@ -122,10 +122,12 @@ def test_a_row_larger_than_a_chunk_is_cut(path, monkeypatch):
     assert same(read(path), IMAGES)
 
 
-def test_other_programs_read_the_datasets_and_their_checksums(path):
-    save(IMAGES, path, ["images", "meta/labels"])
+@pytest.mark.parametrize("known", [True, False], ids=["known length", "unknown length"])
+def test_other_programs_read_the_datasets(path, known):
+    df = DataFromList(IMAGES, shuffle=False) if known else DataFromGenerator(lambda: iter(IMAGES))
+    HDF5Serializer.save(df, path, ["images", "meta/labels"])
     with h5py.File(path) as file:
-        assert file["images"].fletcher32
+        assert file["images"].shape == (12, 4, 5, 3)
         assert file["images"][3].tolist() == IMAGES[3][0].tolist()
         assert file["meta/labels"][:].tolist() == list(range(12))
 
@@ -261,15 +263,35 @@ def test_damages_names_each_row_of_a_damaged_chunk(path, monkeypatch):
         read(path)
 
 
-def test_zeroed_data_is_damage_to_other_readers_too(path):
-    save([[np.full(5000, 9, np.uint8)]], path)
+def zeroed(path, data):
+    """Replace a part of some data in a file by zeros."""
     with open(path, "r+b") as file:
-        file.seek(file.read().index(bytes([9]) * 5000) + 100)
+        file.seek(file.read().index(data) + 100)
         file.write(bytes(1000))
+
+
+def test_zeroed_arrays_are_damage_also_without_the_note_of_the_datapoints(path):
+    save([[np.full(5000, 9, np.uint8)]], path)
+    assert [dp[0].tolist() for dp in HDF5Data(path, ["0"])] == [[9] * 5000]
+    zeroed(path, bytes([9]) * 5000)
+    with pytest.raises(CorruptDataError, match="record 0"):
+        list(HDF5Data(path, ["0"]))
+
+
+def test_zeroed_numbers_are_damage_to_other_readers_too(path):
+    save([[0x0707070707070707] for _ in range(1000)], path)
+    zeroed(path, bytes([7]) * 8000)
     with h5py.File(path) as file, pytest.raises(OSError, match="filter"):
         file["0"][0]
     with pytest.raises(CorruptDataError, match="record 0"):
-        list(HDF5Data(path, ["0"]))
+        list(HDF5Data(path, ["0"], shuffle=False))
+
+
+def test_an_attribute_of_others_that_is_called_like_ours_is_no_matter(path):
+    with h5py.File(path, "w") as file:
+        file["x"] = [1, 2, 3]
+        file.attrs[ATTRIBUTE] = "left to right"
+    assert [int(x) for (x,) in HDF5Data(path, ["x"], shuffle=False)] == [1, 2, 3]
 
 
 def noted(path, change):
@@ -304,10 +326,10 @@ def test_a_note_that_does_not_fit_is_damage(path, change, says):
         len(HDF5Serializer.load(path))
 
 
-def test_chunks_that_are_stored_otherwise_than_noted_are_damage(path):
+def test_chunks_that_were_written_anew_are_damage(path):
     save([[np.zeros(300)], [np.ones(300)]], path)
     with h5py.File(path, "r+") as file:
-        file["0"].id.write_direct_chunk((0, 0), b"A" * 100_000)
+        file["0"][1] = 2
     with pytest.raises(CorruptDataError, match="record 0"):
         read(path)
 
