@@ -83,7 +83,7 @@ def speed(flow: Iterable[Any], size: int) -> Measured:
 
 
 def check(dp: Any) -> None:
-    array, number = map(np.asarray, dp)
+    array, number = map(np.asarray, dp.values() if type(dp) is dict else dp)
     if array.dtype != np.float32 or not np.array_equal(array.T, np.broadcast_to(number % COUNT, array.T.shape)):
         raise ValueError(f"{dp} is not what was sent")
 
@@ -96,9 +96,17 @@ def datapoints() -> Iterator[list[Any]]:
     return map(datapoint, count())
 
 
-def mixed() -> Iterator[list[Any]]:
-    """Yield datapoints of six layouts in turn: arrays of three lengths, and numbers of two types."""
+def uneven() -> Iterator[list[Any]]:
+    """Yield arrays of three lengths, and numbers of two types, in turn."""
     return ([RAGGED[number % COUNT], (number, float(number))[number % 2]] for number in count())
+
+
+def mixed() -> Iterator[Any]:
+    """Yield dicts, lists and tuples in turn, of which no columns can be made."""
+    for number in count(0, 3):
+        yield {"array": ARRAYS[number % COUNT], "number": number}
+        yield [ARRAYS[(number + 1) % COUNT], number + 1]
+        yield ARRAYS[(number + 2) % COUNT], number + 2
 
 
 @row("limit: the producer's loop, in one process")
@@ -122,12 +130,17 @@ def runner_zmq(workers: int) -> Any:
     return reset(MultiProcessRunnerZMQ(DataFromGenerator(datapoints), workers, hwm=AHEAD))
 
 
-@row("dataflow: MultiProcessRunner, any Python object (layouts vary)")
+@row("dataflow: MultiProcessRunner, arrays of several lengths")
+def runner_uneven(workers: int) -> Any:
+    return reset(MultiProcessRunner(DataFromGenerator(uneven), AHEAD * workers, workers))
+
+
+@row("dataflow: MultiProcessRunner, any Python object (lists, tuples, dicts in turn)")
 def runner_mixed(workers: int) -> Any:
     return reset(MultiProcessRunner(DataFromGenerator(mixed), AHEAD * workers, workers))
 
 
-@row("dataflow: MultiProcessRunnerZMQ, any Python object (layouts vary)")
+@row("dataflow: MultiProcessRunnerZMQ, any Python object (lists, tuples, dicts in turn)")
 def runner_zmq_mixed(workers: int) -> Any:
     return reset(MultiProcessRunnerZMQ(DataFromGenerator(mixed), workers, hwm=AHEAD))
 

@@ -4,13 +4,15 @@
 
 To pickle and load a small array takes 5 us, as a part of a column 0.4. What comes back equals what was sent, type by
 type. Its arrays may be written to, as all that ``pickling.dumps`` sends; they are views on the memory of their column,
-so PIECE bytes at most stay for as long as one of them does.
+so PIECE bytes at most stay for as long as one of them does. A column that is none of numbers or small arrays is pickled
+as the tuple of its values.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, chain, pairwise, starmap
 from operator import attrgetter
 from typing import Any
 
@@ -22,85 +24,100 @@ LEAST = 8
 LARGE = 2048
 # Bytes of one piece of a column.
 PIECE = 1 << 16
+# Containers inside of datapoints are taken apart as well, but not what is rather data than layout.
+_MOST_DEEP, _MOST_WIDE = 3, 32
 
-_dtypes, _shapes = attrgetter("dtype"), attrgetter("shape")
+_dtypes, _shapes, _sizes = attrgetter("dtype"), attrgetter("shape"), attrgetter("nbytes")
 # A column on its way: what makes values of it, and its arguments.
 Column = tuple[Callable[..., Iterable[Any]], tuple[Any, ...]]
+
+_NUMBERS = {bool: np.dtype(np.bool_), int: np.dtype(np.int64), float: np.dtype(np.float64)}
+_SCALARS = {np.dtype(code).type: np.dtype(code) for code in "?bhilqBHILQefd"}
 
 
 class RowList(list[Any]):
     """A list of datapoints, whose pickle loads as a list of them."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        columns = _columns(self) if len(self) >= LEAST and protocol >= 5 else None
-        return (list, (list(self),)) if columns is None else (_rows, columns)
+        rows = _taken_apart(self, 0) if len(self) >= LEAST and protocol >= 5 else None
+        return (list, (list(self),)) if rows is None else rows
 
 
-def _columns(rows: list[Any]) -> tuple[Any, list[Column]] | None:
-    """Return the keys of dicts, or None for lists, and the columns; None if they are not of one layout."""
+def _taken_apart(rows: Sequence[Any], depth: int) -> Column | None:
+    """Return lists, tuples or dicts of one layout as columns, or None if they are something else."""
     kind, size = type(rows[0]), len(rows)
-    if [*map(type, rows)].count(kind) != size:
+    if kind not in (list, tuple, dict) or not _all(map(type, rows), kind, size):
         return None
+    width = len(rows[0])
+    if not width or (depth and width > _MOST_WIDE):
+        return None
+    form: Any = kind
     if kind is dict:
-        keys = tuple(rows[0])
-        if [*map(tuple, rows)].count(keys) != size or not all(type(key) is str for key in keys):
+        form = tuple(rows[0])
+        if not _all(map(tuple, rows), form, size) or not all(type(key) is str for key in form):
             return None
-        values = zip(*map(dict.values, rows), strict=True)
-    elif kind is list:
-        keys = None
-        if [*map(len, rows)].count(len(rows[0])) != size:
-            return None
-        values = zip(*rows, strict=True)
-    else:
+        rows = [*map(dict.values, rows)]
+    elif not _all(map(len, rows), width, size):
         return None
-    columns = [*map(_column, values)]
-    return (keys, columns) if columns and None not in columns else None  # type: ignore[return-value]
+    return _rows, (form, [_column(values, depth) for values in zip(*rows, strict=True)])
 
 
-def _column(values: tuple[Any, ...]) -> Column | None:
+def _all(found: Iterable[Any], wanted: Any, size: int) -> bool:
+    return [*found].count(wanted) == size
+
+
+def _column(values: tuple[Any, ...], depth: int) -> Column:
     kind, size = type(values[0]), len(values)
-    if [*map(type, values)].count(kind) != size:
-        return None
-    if kind is np.ndarray:
-        return _arrays(values)
-    if kind in (str, bytes):
-        return list, (values,)
-    dtype = _NUMBERS.get(kind)
-    if dtype is None:
-        return None
+    column: Column | None = None
+    if _all(map(type, values), kind, size):
+        if kind is np.ndarray:
+            column = _arrays(values)
+        elif (dtype := _NUMBERS.get(kind) or _SCALARS.get(kind)) is not None:
+            column = _packed(values, kind, dtype)
+        elif depth < _MOST_DEEP and kind in (list, tuple, dict) and len({*map(id, values)}) == size:
+            column = _taken_apart(values, depth + 1)
+    return (tuple, (values,)) if column is None else column
+
+
+def _packed(values: tuple[Any, ...], kind: type, dtype: np.dtype[Any]) -> Column | None:
     try:
-        return _numbers, (dtype.char, np.fromiter(values, dtype, size).tobytes())
+        data = np.fromiter(values, dtype, len(values)).tobytes()
     except OverflowError:  # an int beyond 64 bits
         return None
-
-
-_NUMBERS = {bool: np.dtype(np.bool_), int: np.dtype(np.int64), float: np.dtype(np.float64)}
+    return (_numbers if kind in _NUMBERS else _scalars), (dtype.char, data)
 
 
 def _arrays(values: tuple[Any, ...]) -> Column | None:
     first, size = values[0], len(values)
     dtype, shape = first.dtype, first.shape
-    if (
-        not shape  # of zero dimensions
-        or not 0 < first.nbytes < LARGE
-        or dtype.hasobject
-        or [*map(_dtypes, values)].count(dtype) != size
-        or [*map(_shapes, values)].count(shape) != size
-    ):
+    if not shape or dtype.hasobject or not dtype.itemsize or not _all(map(_dtypes, values), dtype, size):
         return None
+    shapes = None if _all(map(_shapes, values), shape, size) else [*map(_shapes, values)]
+    largest = first.nbytes if shapes is None else max(map(_sizes, values))
+    if not 0 < largest < LARGE or (shapes is not None and not _all(map(len, shapes), len(shape), size)):
+        return None
+    step = PIECE // largest
     try:
-        joined = b"".join(values)
+        pieces = [pickle.PickleBuffer(b"".join(values[i : i + step])) for i in range(0, size, step)]
     except (BufferError, TypeError, ValueError):  # not contiguous, or of a dtype that has no buffer
         return None
-    step = max(PIECE // first.nbytes, 1) * first.nbytes
-    return _views, (dtype, shape, [pickle.PickleBuffer(joined[i : i + step]) for i in range(0, len(joined), step)])
+    if shapes is None:
+        return _views, (dtype, shape, pieces)
+    lengths = np.fromiter(chain.from_iterable(shapes), np.int64, size * len(shape)).tobytes()
+    return _ragged, (dtype, len(shape), lengths, step, pieces)
 
 
-def _rows(keys: tuple[str, ...] | None, columns: list[Column]) -> list[Any]:
-    values = zip(*(make(*arguments) for make, arguments in columns), strict=True)
-    if keys is None:
+def _rows(form: Any, columns: list[Column]) -> list[Any]:
+    values = zip(*starmap(_made, columns), strict=True)
+    if form is tuple:
+        return [*values]
+    if form is list:
         return [*map(list, values)]
-    return [dict(zip(keys, row, strict=True)) for row in values]
+    return [dict(zip(form, row, strict=True)) for row in values]
+
+
+def _made(make: Callable[..., Iterable[Any]], arguments: tuple[Any, ...]) -> Iterable[Any]:
+    return make(*arguments)
 
 
 def _numbers(code: str, data: bytes) -> list[Any]:
@@ -108,11 +125,25 @@ def _numbers(code: str, data: bytes) -> list[Any]:
     return numbers
 
 
+def _scalars(code: str, data: bytes) -> list[Any]:
+    return [*np.frombuffer(data, code)]
+
+
 def _views(dtype: np.dtype[Any], shape: tuple[int, ...], pieces: list[Any]) -> list[Any]:
+    return [*chain.from_iterable(whole.reshape(-1, *shape) for whole in _writable(dtype, pieces))]
+
+
+def _ragged(dtype: np.dtype[Any], dimensions: int, lengths: bytes, step: int, pieces: list[Any]) -> list[Any]:
+    shapes = np.frombuffer(lengths, np.int64).reshape(-1, dimensions)
+    sizes = shapes.prod(axis=1).tolist()
     views: list[Any] = []
+    for number, whole in enumerate(_writable(dtype, pieces)):
+        ends = accumulate(sizes[number * step :][:step], initial=0)
+        views += [whole[begin:end] for begin, end in pairwise(ends)]
+    return views if dimensions == 1 else [*map(np.ndarray.reshape, views, shapes.tolist())]
+
+
+def _writable(dtype: np.dtype[Any], pieces: list[Any]) -> Iterator[Any]:
     for piece in pieces:
-        writable = np.frombuffer(piece, np.uint8)
-        if not writable.flags.writeable:
-            writable = writable.copy()
-        views.extend(writable.view(dtype).reshape(-1, *shape))
-    return views
+        data = np.frombuffer(piece, np.uint8)
+        yield (data if data.flags.writeable else data.copy()).view(dtype)
