@@ -223,10 +223,13 @@ def decode(data: bytes | bytearray | memoryview, copy: bool, verify: bool) -> An
         CorruptDataError: if ``data`` is anything but what ``encode`` returns.
     """
     try:
-        if copy and type(data) is not bytes:
+        magic, length = _unpack_prelude(data)
+        start = _PRELUDE.size + length
+        header = bytes(data[_PRELUDE.size : start])
+        plan = _plans.get(header)
+        if copy and type(data) is not bytes and (plan is None or plan.arrays):
             # One copy of all, out of a page that is in no cache, serves the checksum and the arrays.
             data, copy = bytearray(data), False
-        magic, length = _unpack_prelude(data)
         if magic == CHECKED:
             if verify and checksum(data) != _INTACT:
                 raise CorruptDataError(
@@ -236,9 +239,6 @@ def decode(data: bytes | bytearray | memoryview, copy: bool, verify: bool) -> An
             raise CorruptDataError(
                 f"a record that begins with {magic!r}, not {CHECKED!r}: damaged, or of a later dataflow"
             )
-        start = _PRELUDE.size + length
-        header = bytes(data[_PRELUDE.size : start])
-        plan = _plans.get(header)
         if plan is None:
             plan = _make_plan(header)
         unpack_values, size, arrays, finish, tails, build = plan

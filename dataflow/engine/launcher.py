@@ -247,11 +247,11 @@ def signals_held() -> Iterator[Mask]:
     _put_off.append(handlers)
     try:
         if threading.current_thread() is threading.main_thread():
-            for number in signal.valid_signals():
+            for number in _SIGNALS:
                 if callable(handler := signal.getsignal(number)):
                     handlers[number] = handler
                     signal.signal(number, lambda number, _: came.append(number))
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         yield set(map(int, mask))
     finally:
         _put_off.remove(handlers)
@@ -262,6 +262,7 @@ def signals_held() -> Iterator[Mask]:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
+_SIGNALS = frozenset(map(int, signal.valid_signals()))
 # Handlers that are put off, the first ones first.
 _put_off: list[dict[int, Any]] = []
 

@@ -126,6 +126,7 @@ class Pool:
         # The size of the message received last; 0 where messages are handed over as they are.
         self.received_bytes = 0
         self._sent = [deque[Sent]() for _ in range(self.workers)]
+        self._sent_bytes = 0  # of all of these
         self._ended: set[int] = set()
         self._ready: set[int] = set()
         self._fed = False
@@ -139,8 +140,9 @@ class Pool:
             self._running()
             return
         crew = self._hire()
-        self._crew, self._pid = crew, os.getpid()
-        self._end = weakref.finalize(self, _stop, crew, self._pid)  # also when it is dropped, and at exit
+        self._pid = os.getpid()
+        self._end = weakref.finalize(self, _stop, crew, self._pid)  # when it is dropped, and at exit
+        self._crew = crew
         try:
             crew.start()
         except BaseException:
@@ -170,11 +172,13 @@ class Pool:
                 self._heard[worker] = self._waited  # it had no work until now
             self._fed = True
             self._sent[worker].append(Sent(samples, size, message if self.restarts else None, slow))
+            self._sent_bytes += size
             crew.send(worker, packed)
         except BaseException:  # a signal handler raised: nobody knows what was half done
             self.close()
             raise
         finally:
+            crew.inside = False  # here, since Ctrl-C comes in where a function begins
             self._leave(crew)
 
     def receive(self, block: bool = True) -> tuple[int, Any] | None:
@@ -204,6 +208,7 @@ class Pool:
             self.close()
             raise
         finally:
+            crew.inside = False  # here, since Ctrl-C comes in where a function begins
             self._leave(crew)
 
     def ended(self, worker: int) -> bool:
@@ -218,9 +223,7 @@ class Pool:
     @property
     def held_bytes(self) -> int:
         """The bytes of the messages that are on their way: sent and not answered, or not yet received."""
-        return sum(sent.size for queue in self._sent for sent in queue) + sum(
-            event.size for event in (self._crew.events if self._crew else ())
-        )
+        return self._sent_bytes + sum(event.size for event in (self._crew.events if self._crew else ()))
 
     @property
     def full(self) -> bool:
@@ -229,11 +232,19 @@ class Pool:
 
     def close(self) -> None:
         """End the workers and free everything that the pool holds, within a second; harmless when repeated."""
+        try:
+            self._close()
+        except BaseException:  # Ctrl-C in the middle of it, which must not be the end of it
+            self._close()
+            raise
+
+    def _close(self) -> None:
         if self._crew is None:
             self._closed = True
         elif self._pid == os.getpid():
             self._closed = True
-            self._end()
+            self._crew.stop()
+            self._end.detach()
 
     def __enter__(self) -> Self:
         self.start()
@@ -279,7 +290,6 @@ class Pool:
         return crew
 
     def _leave(self, crew: Crew) -> None:
-        crew.inside = False
         crew.gate.release()
         if crew.stopped:
             crew.stop()  # free what another thread that stopped it could not
@@ -306,7 +316,7 @@ class Pool:
             message = self._open(crew, event)
             self.received_bytes = size
             if self._sent[worker]:
-                self._sent[worker].popleft()
+                self._sent_bytes -= self._sent[worker].popleft().size
             return worker, message
         if kind is Kind.READY:
             self._ready.add(worker)
@@ -334,6 +344,7 @@ class Pool:
         for one, message in zip(sent, again, strict=True):
             packed, size = crew.pack(message)
             self._sent[worker].append(Sent(one.samples, size, message, one.slow))
+            self._sent_bytes += size - one.size
             crew.send(worker, packed)
 
     def _open(self, crew: Crew, event: Event) -> Any:
@@ -398,4 +409,8 @@ class Pool:
 def _stop(crew: Crew, pid: int) -> None:
     """Stop ``crew``, unless this is a forked child of the process that it works for."""
     if pid == os.getpid():
-        crew.stop()
+        try:
+            crew.stop()
+        except BaseException:  # as in Pool.close
+            crew.stop()
+            raise

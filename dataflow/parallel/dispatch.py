@@ -17,15 +17,13 @@ from ..passes import Place
 from ..policies import ErrorReport
 from ..utils.gauge import Gauge
 from ..utils.speed import count_bytes
-from .feed import MOST, Feed, Frame, weakly
+from .feed import FRAME_SECONDS, MOST, Feed, Frame, weakly
 
 if TYPE_CHECKING:
     from .mapping import ParallelMap
 
 logger = logging.getLogger(__name__)
 
-# A frame is a millisecond of work, so that neither the overhead of a frame (50 us) nor the wait for one is felt.
-FRAME_SECONDS = 1e-3
 # Frames that a worker has at first: one that it works on, and one so that it need not wait for the next.
 DEPTH = 2
 

@@ -27,8 +27,9 @@ from .failure import Failure
 
 # Datapoints in the largest frame.
 MOST = 1024
-# A frame takes no longer than this to read, however slow the flow: a worker may be waiting for it.
-READ_SECONDS = 1e-3
+# A frame is so much work, so that neither the overhead of a frame (50 to 100 us) nor the wait for one is felt; and it
+# takes no longer to read, however slow the flow: a worker may be waiting for it.
+FRAME_SECONDS = 4e-3
 
 
 class Answer(NamedTuple):
@@ -207,15 +208,15 @@ class Feed:
 
 
 def read_some(it: Iterator[Any], limit: int, rows: list[Any]) -> None:
-    """Append up to ``limit`` datapoints to ``rows``, which is empty: those of a millisecond, but at least one."""
+    """Append up to ``limit`` datapoints to ``rows``, which is empty: those of FRAME_SECONDS, but at least one."""
     start, wanted = time.perf_counter(), 1
     while True:
         rows.extend(islice(it, wanted - len(rows)))  # which keeps what came before an error
         have, seconds = len(rows), max(time.perf_counter() - start, 1e-9)
-        if have < wanted or have == limit or seconds > READ_SECONDS:
+        if have < wanted or have == limit or seconds > FRAME_SECONDS:
             return
         # At most twice as many: it is not known yet how evenly they come.
-        wanted = min(limit, have + max(1, min(have, int(have * (READ_SECONDS / seconds - 1)))))
+        wanted = min(limit, have + max(1, min(have, int(have * (FRAME_SECONDS / seconds - 1)))))
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> Iterator[list[int]]:

@@ -13,7 +13,7 @@ datapoint; there is no thread that does it meanwhile::
 The life of one datapoint:
 
 1.  ``Feed.read`` notes the place of ``ds``, reads the datapoint and gives it its number: n = 1, 2, ... in its pass.
-2.  With others it makes a frame: as many as are a millisecond of work, fewer where ``ds`` is slow.
+2.  With others it makes a frame: as many as are 4 ms of work, fewer where ``ds`` is slow.
 3.  ``Dispatch`` sends the frame to the worker with the shortest queue. A queue holds two frames at first, and more if
     the worker was idle before the consumer came back; all together hold ``buffer_size`` datapoints at most.
     Nothing is sent while the results that wait for the consumer, or will, take ``Pool.buffer_bytes``.

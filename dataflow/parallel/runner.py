@@ -13,7 +13,7 @@ frames of datapoints ahead of need, up to the buffer's size, and a worker does n
 The life of one datapoint:
 
 1.  A request reaches the worker; the first of a pass says where to start and how the flows are numbered.
-2.  The replica notes its place and yields the datapoint. It travels with those that come within the same millisecond.
+2.  The replica notes its place and yields the datapoint. It travels with those that come within the same 4 ms.
 3.  ``Lines`` keeps the frame until it is due: frames are due as they arrive, and each worker's arrive in order.
 4.  When it is due the worker is asked for as many again. ``Merge`` delivers its datapoints to the consumer.
 

@@ -207,7 +207,8 @@ def run(start: Callable[..., Program]) -> Callable[..., str]:
     def finish(source: str, kind: str = "process", method: str = "fork", limit: float = 20.0) -> str:
         program = start(source, kind, method, limit)
         code, out = program.finish()
-        assert (code, program.errors()) == (0, "")
+        errors = program.errors()
+        assert (code, errors) == (0, ""), errors
         return out
 
     return finish

@@ -12,7 +12,7 @@ from dataflow.testing import FailsAt, FailsOnce, numbers
 
 @pytest.fixture(autouse=True)
 def _no_hurry(monkeypatch):
-    monkeypatch.setattr(feeds, "READ_SECONDS", 60.0)
+    monkeypatch.setattr(feeds, "FRAME_SECONDS", 60.0)
 
 
 def feed_of(ds, at=None, *, endless=False):
@@ -133,7 +133,7 @@ def test_a_pass_that_does_not_open_is_not_counted():
 
 
 def test_a_slow_flow_gives_small_frames(monkeypatch):
-    monkeypatch.setattr(feeds, "READ_SECONDS", 0.0)
+    monkeypatch.setattr(feeds, "FRAME_SECONDS", 0.0)
     assert frames(feed_of(numbers(2)), 9) == [(0, [0]), (1, [1])]
 
 
