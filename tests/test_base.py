@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextvars
 import inspect
 import json
 import logging
@@ -498,6 +499,38 @@ def test_another_thread_is_outside_of_a_running_iter():
                 yield [dp, found]
 
     assert list(Outer(numbers(1))) == [[[0], [[0], [1]]]]
+
+
+def test_a_pass_of_a_class_of_ones_own_goes_on_in_another_thread():
+    df = Odd(numbers(8))
+    it = iter(df)
+    rows = [next(it)]
+    thread = threading.Thread(target=lambda: rows.append(next(it)))
+    thread.start()
+    thread.join()
+    state = df.state_dict()
+    assert rows == [[1], [3]]
+    again = Odd(numbers(8))
+    again.load_state_dict(state)
+    assert [*again] == [*it] == [[5], [7]]
+
+
+def test_a_running_flow_sees_the_context_in_which_its_pass_began():
+    color = contextvars.ContextVar("color", default="red")
+
+    class Colors(DataFlow):
+        def __iter__(self):
+            yield [color.get()]
+            color.set("green")
+            yield [color.get()]
+            yield [color.get()]
+
+    it = iter(Colors())
+    color.set("blue")
+    assert next(it) == ["blue"]  # it begins with the first datapoint
+    color.set("yellow")
+    assert [*it] == [["green"], ["green"]]
+    assert color.get() == "yellow"
 
 
 def test_errors_name_the_nearest_flow_and_the_datapoint():
