@@ -48,7 +48,7 @@ def _lines(program: str, *arguments: str) -> list[dict[str, Any]]:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise RuntimeError(f"{arguments}: {done.returncode}\n{done.stderr}")
+        raise RuntimeError(f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
