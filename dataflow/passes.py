@@ -415,11 +415,15 @@ def counted(iterate: Callable[[Any], Iterator[Any]]) -> Walker:
             call = active.within(scope)
             step = iter(call(iterate, flow)).__next__
             it, given = tally(map(call, repeat(step)))
+            held = [it, step]
+            del it, step
             try:
-                yield from it
+                yield from held[0]
             except Exception as error:
                 locate(error, flow, given())
                 raise
+            finally:
+                call(held.clear)  # a generator that is dropped runs its `finally` in the context of its other code
             ended = True
 
         def place() -> Place:

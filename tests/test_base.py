@@ -533,6 +533,30 @@ def test_a_running_flow_sees_the_context_in_which_its_pass_began():
     assert color.get() == "yellow"
 
 
+@pytest.mark.parametrize("how", ["dropped", "closed", "ended"])
+def test_a_generator_ends_in_the_context_in_which_it_began(how):
+    color, seen = contextvars.ContextVar("color", default="red"), []
+
+    class Colors(DataFlow):
+        def __iter__(self):
+            token = color.set("green")
+            try:
+                with np.errstate(all="ignore"):
+                    yield from [[1], [2]]
+            finally:
+                color.reset(token)
+                seen.append(color.get())
+
+    it = iter(Colors())
+    next(it)
+    if how == "closed":
+        it.close()
+    elif how == "ended":
+        list(it)
+    del it
+    assert seen == ["red"]
+
+
 def test_errors_name_the_nearest_flow_and_the_datapoint():
     class Stumbles(ProxyDataFlow):
         def __iter__(self):

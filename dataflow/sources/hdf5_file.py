@@ -60,7 +60,7 @@ class Column:
             try:
                 if restore:
                     self._restore = component.restorer(dataset.dtype, dataset.ndim)
-                if component.sums is not None:
+                if component.sums is not None and (restore or not has_filters(dataset)):
                     self._chunks = CheckedChunks(dataset, file.dataset(component.sums))
             except (ValueError, OSError, MissingKeyError) as error:
                 raise CorruptDataError(f"{file.path!r}, dataset {path!r}: {error}") from error
@@ -125,6 +125,11 @@ class Column:
         return lambda number: self.rows(number, number + 1)[0]
 
 
+def has_filters(dataset: Any) -> bool:
+    """Say whether chunks are not stored as they are in memory, as in a compressed copy of a file."""
+    return bool(dataset.id.get_create_plist().get_nfilters())
+
+
 class CheckedChunks:
     """The chunks of a dataset that ``HDF5Serializer`` wrote, read around the library's cache, and checked.
 
@@ -137,10 +142,9 @@ class CheckedChunks:
     """
 
     def __init__(self, dataset: Any, sums: Any) -> None:
-        how = dataset.id.get_create_plist()
         if (
             dataset.chunks is None
-            or how.get_nfilters() != 0
+            or has_filters(dataset)
             or dataset.chunks[1:] != dataset.shape[1:]
             or dataset.dtype.hasobject
             or dataset.dtype.itemsize != dataset.id.get_type().get_size()
@@ -167,7 +171,8 @@ class CheckedChunks:
         data = stored[: count * self._row_bytes]
         if mask or len(read) != len(stored) or checksum(data) != self._sums[number]:
             raise CorruptDataError("the rows of a chunk and their checksum do not agree")
-        return data.view(self._dtype).reshape(count, *self._shape)[first : stop - begin]
+        rows = data.view(self._dtype).reshape(count, *self._shape)[first : stop - begin]
+        return rows if len(rows) == count else rows.copy()  # one that is kept does not keep the chunk
 
 
 class _Opened(NamedTuple):
@@ -181,7 +186,8 @@ class HDF5Data(IndexedData):
 
     A component is what h5py reads: a numpy scalar, or an array. Rows are read when they are due, in order by whole
     chunks. In random order, a row takes as long as the chunks that it lies in; 64 MiB of a dataset's chunks are kept in
-    memory. For large shuffled data in large or compressed chunks, an LMDB file is faster.
+    memory, but not of arrays that HDF5Serializer wrote, in chunks of 128 KiB. For large shuffled data in large or
+    compressed chunks, an LMDB file is faster.
 
     >>> import h5py, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -243,11 +249,8 @@ class HDF5Data(IndexedData):
 
     def _described(self, file: HDF5File) -> tuple[list[Column], Callable[[tuple[Any, ...]], Any]]:
         """Return the columns, and what makes a datapoint of their rows."""
-        try:
-            noted = _noted(layout_of(file))
-        except CorruptDataError:  # what somebody else calls so, perhaps; the datasets do not need it
-            noted = {}
-        return [Column(file, path, noted.get(path), restore=False) for path in self.data_paths or ()], list
+        noted = _noted(layout_of(file))
+        return [Column(file, path, noted.get(_name(path)), restore=False) for path in self.data_paths or ()], list
 
     def _size(self) -> int:
         size: int = self._opened().size
@@ -292,8 +295,8 @@ class HDF5Records(HDF5Data):
         known = _noted(layout)
         columns = []
         for path in known if self.data_paths is None else self.data_paths:
-            columns.append(Column(file, path, known.get(path)))
-            if path in known and columns[-1].size != layout.size:
+            columns.append(Column(file, path, known.get(_name(path))))
+            if _name(path) in known and columns[-1].size != layout.size:
                 raise CorruptDataError(
                     f"{file.path!r}, dataset {path!r} has {columns[-1].size:,} rows, and {layout.size:,} were written"
                 )
@@ -334,8 +337,13 @@ def layout_of(file: HDF5File) -> Layout | None:
         raise CorruptDataError(f"{file.path!r}, attribute {ATTRIBUTE!r}: {error}") from error
 
 
+def _name(path: str) -> str:
+    """Return the one way to write the path of a dataset."""
+    return "/".join(name for name in path.split("/") if name not in ("", "."))
+
+
 def _noted(layout: Layout | None) -> dict[str, Component]:
-    return {} if layout is None else {component.path: component for component in layout.components}
+    return {} if layout is None else {_name(component.path): component for component in layout.components}
 
 
 def _as_dict(keys: list[str], components: tuple[Any, ...]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # The attribute of the file; a string of fixed length, which lies where the file has checksums.
-ATTRIBUTE = "dataflow"
+ATTRIBUTE = "dataflow_layout"
 VERSION = 1
 CONTAINERS = (list, tuple, dict)
 

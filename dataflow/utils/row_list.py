@@ -4,16 +4,18 @@
 
 To pickle and load a small array takes 5 us, as a part of a column 0.4. What comes back equals what was sent, type by
 type. Its arrays may be written to, as all that ``pickling.dumps`` sends; they are views on the memory of their column,
-so PIECE bytes at most stay for as long as one of them does. A column that is none of numbers or small arrays is pickled
-as the tuple of its values.
+so PIECE bytes at most stay for as long as one of them does. Other columns are pickled as the tuple of their values.
+
+Rows stay rows where columns would change what is one object (an array that a row holds twice, or once more inside of a
+list), or would not be faster.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, chain, pairwise, starmap
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate, chain, pairwise
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -24,59 +26,73 @@ LEAST = 8
 LARGE = 2048
 # Bytes of one piece of a column.
 PIECE = 1 << 16
-# Containers inside of datapoints are taken apart as well, but not what is rather data than layout.
-_MOST_DEEP, _MOST_WIDE = 3, 32
+# Of so many Python numbers a column is faster than a tuple of them.
+NUMBERS = 64
 
 _dtypes, _shapes, _sizes = attrgetter("dtype"), attrgetter("shape"), attrgetter("nbytes")
 # A column on its way: what makes values of it, and its arguments.
 Column = tuple[Callable[..., Iterable[Any]], tuple[Any, ...]]
 
 _NUMBERS = {bool: np.dtype(np.bool_), int: np.dtype(np.int64), float: np.dtype(np.float64)}
-_SCALARS = {np.dtype(code).type: np.dtype(code) for code in "?bhilqBHILQefd"}
+_SCALARS = {np.dtype(code).type: np.dtype(code) for code in "?bhilqBHILQefdFD"}
+
+
+# What holds no other object that a row might hold as well.
+_PLAIN = frozenset({*_NUMBERS, *_SCALARS, str, bytes, complex, type(None)})
 
 
 class RowList(list[Any]):
     """A list of datapoints, whose pickle loads as a list of them."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        rows = _taken_apart(self, 0) if len(self) >= LEAST and protocol >= 5 else None
+        rows = _as_columns(self) if len(self) >= LEAST and protocol >= 5 else None
         return (list, (list(self),)) if rows is None else rows
 
 
-def _taken_apart(rows: Sequence[Any], depth: int) -> Column | None:
-    """Return lists, tuples or dicts of one layout as columns, or None if they are something else."""
+def _as_columns(rows: list[Any]) -> Column | None:
+    """Return lists, tuples or dicts of one layout as columns, or None if they are better left as they are."""
     kind, size = type(rows[0]), len(rows)
-    if kind not in (list, tuple, dict) or not _all(map(type, rows), kind, size):
+    if kind not in (list, tuple, dict) or not _all(map(type, rows), kind, size) or not rows[0]:
         return None
-    width = len(rows[0])
-    if not width or (depth and width > _MOST_WIDE):
+    first = [*map(type, rows[0].values() if kind is dict else rows[0])]
+    if size < NUMBERS and np.ndarray not in first and _SCALARS.keys().isdisjoint(first):
         return None
     form: Any = kind
+    values: list[Any] = rows
     if kind is dict:
         form = tuple(rows[0])
-        if not _all(map(tuple, rows), form, size) or not all(type(key) is str for key in form):
+        if not all(type(key) is str for key in form) or not _all(map(tuple, rows), form, size):
             return None
-        rows = [*map(dict.values, rows)]
-    elif not _all(map(len, rows), width, size):
+        values = [*map(dict.values, rows)]
+    elif not _all(map(len, rows), len(rows[0]), size):
         return None
-    return _rows, (form, [_column(values, depth) for values in zip(*rows, strict=True)])
+    columns: list[Column] = []
+    arrays: list[tuple[Any, ...]] = []
+    for part in zip(*values, strict=True):
+        column = _column(part)
+        if type(part[0]) is np.ndarray:
+            if any(any(map(is_, part, other)) for other in arrays):
+                return None
+            arrays.append(part)
+        elif column is None and not _PLAIN.issuperset(map(type, part)):
+            return None
+        columns.append((tuple, (part,)) if column is None else column)
+    return _rows, (form, columns)
 
 
 def _all(found: Iterable[Any], wanted: Any, size: int) -> bool:
     return [*found].count(wanted) == size
 
 
-def _column(values: tuple[Any, ...], depth: int) -> Column:
+def _column(values: tuple[Any, ...]) -> Column | None:
     kind, size = type(values[0]), len(values)
-    column: Column | None = None
-    if _all(map(type, values), kind, size):
-        if kind is np.ndarray:
-            column = _arrays(values)
-        elif (dtype := _NUMBERS.get(kind) or _SCALARS.get(kind)) is not None:
-            column = _packed(values, kind, dtype)
-        elif depth < _MOST_DEEP and kind in (list, tuple, dict) and len({*map(id, values)}) == size:
-            column = _taken_apart(values, depth + 1)
-    return (tuple, (values,)) if column is None else column
+    if not _all(map(type, values), kind, size):
+        return None
+    if kind is np.ndarray:
+        return _arrays(values)
+    dtype = _NUMBERS.get(kind) if size >= NUMBERS else None
+    dtype = _SCALARS.get(kind, dtype)
+    return None if dtype is None else _packed(values, kind, dtype)
 
 
 def _packed(values: tuple[Any, ...], kind: type, dtype: np.dtype[Any]) -> Column | None:
@@ -108,16 +124,12 @@ def _arrays(values: tuple[Any, ...]) -> Column | None:
 
 
 def _rows(form: Any, columns: list[Column]) -> list[Any]:
-    values = zip(*starmap(_made, columns), strict=True)
+    values = zip(*(make(*arguments) for make, arguments in columns), strict=True)
     if form is tuple:
         return [*values]
     if form is list:
         return [*map(list, values)]
     return [dict(zip(form, row, strict=True)) for row in values]
-
-
-def _made(make: Callable[..., Iterable[Any]], arguments: tuple[Any, ...]) -> Iterable[Any]:
-    return make(*arguments)
 
 
 def _numbers(code: str, data: bytes) -> list[Any]:

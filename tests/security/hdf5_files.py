@@ -119,7 +119,7 @@ def scalar(file: h5py.File, folder: pathlib.Path) -> None:
 def note(text: Any, file: h5py.File, folder: pathlib.Path) -> None:
     file["data"] = np.arange(3)
     file["1"] = np.arange(3)
-    file.attrs["dataflow"] = text
+    file.attrs["dataflow_layout"] = text
 
 
 def described(**changes: Any) -> np.bytes_:

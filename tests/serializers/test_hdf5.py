@@ -287,11 +287,32 @@ def test_zeroed_numbers_are_damage_to_other_readers_too(path):
         list(HDF5Data(path, ["0"], shuffle=False))
 
 
-def test_an_attribute_of_others_that_is_called_like_ours_is_no_matter(path):
-    with h5py.File(path, "w") as file:
-        file["x"] = [1, 2, 3]
-        file.attrs[ATTRIBUTE] = "left to right"
-    assert [int(x) for (x,) in HDF5Data(path, ["x"], shuffle=False)] == [1, 2, 3]
+@pytest.mark.parametrize("name", ["0", "/0", "./0", "0/"])
+def test_damage_is_found_however_the_path_is_written(path, name):
+    save([[np.full(5000, 9, np.uint8)]], path)
+    zeroed(path, bytes([9]) * 5000)
+    for df in HDF5Data(path, [name]), HDF5Serializer.load(path, [name]):
+        with pytest.raises(CorruptDataError, match="record 0"):
+            list(df)
+
+
+def test_a_compressed_copy_is_read_by_its_paths(path):
+    save(IMAGES, path, ["images", "labels"])
+    with h5py.File(path) as file, h5py.File(f"{path}.gz", "w") as copy:
+        for name in file:
+            copy.create_dataset(name, data=file[name][:], compression="gzip") if name == "images" else file.copy(
+                name, copy
+            )
+        copy.attrs.update(file.attrs)
+    assert same([dp[0] for dp in HDF5Data(f"{path}.gz", ["images"], shuffle=False)], [dp[0] for dp in IMAGES])
+    with pytest.raises(CorruptDataError, match="as its checksums say"):
+        read(f"{path}.gz")
+
+
+def test_a_row_that_is_kept_does_not_keep_its_chunk(path):
+    save([[np.full(512, number % 256, np.uint8)] for number in range(300)], path)
+    for df in HDF5Data(path, ["0"]), HDF5Serializer.load(path):
+        assert all(row.base is None or row.base.nbytes <= 512 for (row,) in df)
 
 
 def noted(path, change):
@@ -317,7 +338,7 @@ def noted(path, change):
         pytest.param(lambda note: note["components"][0].__setitem__(3, "1"), "as its checksums say", id="sums"),
         pytest.param(lambda note: note["components"][0].__setitem__(3, "none"), "no dataset 'none'", id="no sums"),
         pytest.param(lambda note: b"[" * 60_000, "damaged", id="nested"),
-        pytest.param(lambda note: b"\xff{", "attribute 'dataflow'", id="no text"),
+        pytest.param(lambda note: b"\xff{", "attribute 'dataflow_layout'", id="no text"),
     ],
 )
 def test_a_note_that_does_not_fit_is_damage(path, change, says):

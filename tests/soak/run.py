@@ -32,6 +32,8 @@ KILL_EVERY, SETTLE = 60.0, 0.3
 SILENT = 120.0
 # The part of a soak that is left out: memory is taken for the first time in it.
 WARM_UP = 0.2
+# The line that the others are compared with.
+MACHINE = "MapData"
 # What is too much: MB in ten minutes, and percent.
 GROWTH, DRIFT = 1.0, 5.0
 
@@ -54,6 +56,7 @@ class Figures:
     done: dict[str, Any] = field(default_factory=dict)  # what it said last
     ended: dict[str, list[int]] = field(default_factory=dict)  # what it held before and after
     failure: str = ""  # what it died of
+    machine: Figures | None = None  # of the line without workers, whose speed changes only as that of the machine does
 
     @property
     def warm(self) -> list[Turn]:
@@ -76,11 +79,16 @@ class Figures:
 
     @property
     def drift(self) -> Trend:
-        """Percent, from the first of the turns to the last."""
-        if len(self.even) < 2:
+        """Percent, from the first of the turns to the last, beside what the machine did in the same rounds."""
+        paces = [turn.rate for turn in self.turns]
+        if self.machine is not None:
+            paces = [pace / turn.rate for pace, turn in zip(paces, self.machine.turns, strict=False)]
+        even = [(turn.at, pace) for turn, pace in zip(self.turns, paces, strict=False) if turn in self.even]
+        if len(even) < 2:
             return trend([], [])
-        span = self.even[-1].at - self.even[0].at
-        return trend([turn.at / span for turn in self.even], [100 * turn.rate / self.rate for turn in self.even])
+        times, paces = map(list, zip(*even, strict=True))
+        span, usual = times[-1] - times[0], median(paces)
+        return trend([time / span for time in times], [100 * pace / usual for pace in paces])
 
     @property
     def most(self) -> dict[str, tuple[int, int]]:
@@ -101,7 +109,7 @@ class Figures:
             found.append(f"{dead} workers died that nobody had killed")
         if self.growth.slope >= GROWTH:
             found.append(f"its memory grows by {self.growth.slope:.2f} MB in 10 minutes")
-        if abs(self.drift.slope) >= DRIFT:
+        if abs(self.drift.slope) >= DRIFT and self.name != MACHINE:
             found.append(f"its speed changes by {self.drift.slope:+.1f} % in the course of the soak")
         found += [
             f"it has up to {late} {what} in the second half, and up to {early} in the first"
@@ -227,4 +235,7 @@ def soak(
     finally:
         for line in lines:
             line.end()
-    return [line.figures for line in lines]
+    figures = [line.figures for line in lines]
+    for one in figures:
+        one.machine = next((other for other in figures if other.name == MACHINE and other is not one), None)
+    return figures

@@ -16,7 +16,7 @@ import dataflow
 
 from .figures import Usage, trend, usage
 from .line import KINDS, Kind, Line, Lost, skip
-from .run import Figures, Turn, soak
+from .run import MACHINE, Figures, Turn, soak
 
 SHRINK = 50
 
@@ -129,6 +129,17 @@ def test_what_grows_or_slows_down_is_a_problem(line: Figures, problem: str):
     assert steady(growth=0.8, drift=-4).problems() == []
     with pytest.raises(AssertionError, match=problem):
         assert not line.problems(), line.problems()
+
+
+def test_a_machine_that_slows_down_is_no_problem_of_its_lines():
+    line, alone = steady(drift=-15), steady(drift=-15)
+    alone.name = MACHINE
+    assert line.problems()
+    line.machine = alone
+    assert line.drift.slope == pytest.approx(0, abs=0.5)
+    assert line.problems() == alone.problems() == []
+    line.machine.turns = steady().turns
+    assert line.problems()
 
 
 def test_memory_of_this_process_and_of_files_without_a_name_is_counted():
