@@ -34,7 +34,6 @@ class WriteBehind(FileIO):
     """
 
     def __init__(self, path: str, mode: str = "w") -> None:
-        self._path = path
         self._parts: SimpleQueue[bool] | None = None
         self._failures: list[OSError] = []
         self._waiting = 0
@@ -74,14 +73,14 @@ class WriteBehind(FileIO):
         weakref.finalize(self, parts.put, False).atexit = False  # also when it is dropped
         parts.put(True)
         with suppress(RuntimeError):  # too many threads: then all is synced at the end
-            _thread.start_new_thread(_sync, (self._path, parts, self._failures))
+            _thread.start_new_thread(_sync, (self.name, parts, self._failures))
 
     def _refuse(self) -> None:
         if self._failures:
             raise self._failures.pop()
 
 
-def _sync(path: str, parts: SimpleQueue[bool], failures: list[OSError]) -> None:
+def _sync(path: Any, parts: SimpleQueue[bool], failures: list[OSError]) -> None:
     sync = getattr(os, "fdatasync", os.fsync)
     try:
         # A descriptor of its own, since the other may be closed at any time.

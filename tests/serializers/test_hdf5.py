@@ -296,17 +296,21 @@ def test_damage_is_found_however_the_path_is_written(path, name):
             list(df)
 
 
-def test_a_compressed_copy_is_read_by_its_paths(path):
+@pytest.mark.parametrize(
+    ("stored", "sums"), [({"compression": "gzip"}, True), ({}, True), ({"chunks": (12, 4, 5, 3)}, False)],
+    ids=["compressed", "contiguous", "without checksums"],
+)  # fmt: skip
+def test_a_copy_that_is_stored_otherwise_is_read_by_its_paths(path, stored, sums):
     save(IMAGES, path, ["images", "labels"])
-    with h5py.File(path) as file, h5py.File(f"{path}.gz", "w") as copy:
-        for name in file:
-            copy.create_dataset(name, data=file[name][:], compression="gzip") if name == "images" else file.copy(
-                name, copy
-            )
+    copied = f"{path}.copy"
+    with h5py.File(path) as file, h5py.File(copied, "w") as copy:
+        copy.create_dataset("images", data=file["images"][:], **stored)
+        for name in ["labels", "dataflow_checksums"][: 1 + sums]:
+            file.copy(name, copy)
         copy.attrs.update(file.attrs)
-    assert same([dp[0] for dp in HDF5Data(f"{path}.gz", ["images"], shuffle=False)], [dp[0] for dp in IMAGES])
-    with pytest.raises(CorruptDataError, match="as its checksums say"):
-        read(f"{path}.gz")
+    assert same([dp[0] for dp in HDF5Data(copied, ["images"], shuffle=False)], [dp[0] for dp in IMAGES])
+    with pytest.raises(CorruptDataError, match=r"as its checksums say|no dataset"):
+        read(copied)
 
 
 def test_a_row_that_is_kept_does_not_keep_its_chunk(path):

@@ -126,7 +126,10 @@ def test_an_abandoned_file_ends_its_thread(tmp_path):
 
 @pytest.mark.parametrize("name", ["_thread.start_new_thread", "os.open"])
 def test_a_file_is_written_where_no_thread_or_descriptor_is_to_be_had(tmp_path, monkeypatch, name):
+    failed = threading.Event()
+
     def fails(*args):
+        failed.set()
         raise RuntimeError("can't start new thread") if "thread" in name else OSError(errno.EMFILE, "too many")
 
     path = str(tmp_path / "x")
@@ -134,7 +137,7 @@ def test_a_file_is_written_where_no_thread_or_descriptor_is_to_be_had(tmp_path, 
         patch.setattr(name, fails)
         for _ in range(5):
             file.write(bytes(1000))
-        time.sleep(0.05)
+        soon(failed.is_set)
     assert os.path.getsize(path) == 5000
 
 
