@@ -15,7 +15,7 @@ from .parquet_write import Columns, Summed
 from .saving import saving
 
 # A group ends behind so many bytes. One of Parquet is unpacked as a whole, for any row of it.
-PARQUET_BYTES, ARROW_BYTES = 1 << 22, 1 << 20
+PARQUET_BYTES, ARROW_BYTES = 1 << 22, 1 << 21
 
 
 class ParquetSerializer:
@@ -64,11 +64,12 @@ class ParquetSerializer:
                         file = Summed(job.open())
                         writer = parquet.ParquetWriter(
                             file, batch.schema, compression=compression, use_dictionary=table.texts(),
-                            write_statistics=False,
+                            write_statistics=False, data_page_size=PARQUET_BYTES,
                         )  # fmt: skip
-                        file.part()
+                        file.part(0)
+                    file.expect(table.raw(batch))
                     writer.write_batch(batch)
-                    groups.append([*file.part(), len(rows)])
+                    groups.append(file.part(len(rows)))
                 if writer is None:
                     file = Summed(job.open())
                     writer = parquet.ParquetWriter(file, pyarrow().schema([]))

@@ -83,6 +83,11 @@ class Columns:
 
         return fail
 
+    def raw(self, batch: Any) -> list[Any]:
+        """Return the bytes of the columns of arrays in a batch."""
+        arrays = [column for column in self._columns if column.kind == "array" and column.width]
+        return [batch.column(column.name).buffers()[1] for column in arrays]
+
     def texts(self) -> list[str]:
         """Name the columns that may repeat themselves."""
         return [column.name for column in self._columns if column.kind == "str"]
@@ -93,7 +98,11 @@ class Columns:
 
 
 class Summed:
-    """What pyarrow writes to: knows how much it was, and the checksum of the part that is being written."""
+    """What pyarrow writes to: knows how much it was, and the checksum of the part that is being written.
+
+    It also finds where the arrays of a part are: they lie in it as they are, at the end of a page, if nothing
+    compresses them and they are few enough for one page.
+    """
 
     closed = False
 
@@ -101,16 +110,26 @@ class Summed:
         self._file = self._real = file
         self._extend = need("google_crc32c", by="the checksum of a group").extend
         self._start = self._at = self._crc = 0
+        self._arrays: list[Any] = []
+        self._places: list[int] = []
+
+    def expect(self, arrays: list[Any]) -> None:
+        """Look out for the bytes of arrays in the part that follows, in this order."""
+        self._arrays, self._places = arrays, []
 
     def write(self, data: Any) -> int:
+        found = len(self._places)
+        if found < len(self._arrays) and data.endswith(self._arrays[found]):
+            self._places.append(self._at + len(data) - len(self._arrays[found]))
         self._file.write(data)
         self._crc = self._extend(self._crc, data)
         self._at += len(data)
         return len(data)
 
-    def part(self) -> list[int]:
-        """Return offset, length and crc32c of what was written since the last time."""
-        part = [self._start, self._at - self._start, self._crc]
+    def part(self, rows: int) -> list[int]:
+        """Return what a file notes of the rows that were written since the last time, as ``Note.groups`` has it."""
+        places = self._places if len(self._places) == len(self._arrays) else []
+        part = [self._start, self._at - self._start, self._crc, rows, *places]
         self._start, self._crc = self._at, 0
         return part
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..codec import checksum
-from ..codec.columns import parts_of, pyarrow
+from ..codec.columns import Column, parts_of, pyarrow
 from ..errors import CorruptDataError
 from ..utils.deps import need
 from .parquet_groups import ColumnData, Table
@@ -41,7 +41,7 @@ class ParquetData(ColumnData):
             if not sealed:
                 raise CorruptDataError("the checksum of its end is missing: damaged, or changed by another program")
             _check_columns(note, file.schema_arrow, tensors=False)
-            if [group[3:] for group in note.groups] != [[count] for count in counts]:
+            if [group[3:4] for group in note.groups] != [[count] for count in counts]:
                 raise CorruptDataError("it holds other groups of rows than it notes. Copy it again")
             if any(offset + length > source.size for offset, length, *_ in note.groups):
                 raise CorruptDataError("a group that it notes lies behind its end. Copy it again")
@@ -52,11 +52,17 @@ class ParquetData(ColumnData):
         unpacked = sum(max(claim, 8 * count * about.num_columns) for claim, count in zip(claims, counts, strict=True))
 
         def read(group: int, verify: bool) -> Iterator[Any]:
+            names = self.columns
+            arrays: dict[str, Any] = {}
             if note is not None:
-                offset, length, crc, _ = note.groups[group]
-                source.load(offset, length, crc if verify else None)
-            batches: Iterator[Any] = file.iter_batches(_PIECE, [group], self.columns, use_threads=False)
-            return batches
+                offset, length, crc, rows, *_ = note.groups[group]
+                views = _views(note, group, names or file.schema_arrow.names)
+                source.load(offset, length, crc if verify else None, align=views[0][1] if views else 0)
+                arrays = {column.name: _array(source, column.width, place, rows) for column, place in views}
+            if arrays:
+                names = [name for name in names or file.schema_arrow.names if name not in arrays]
+            batches: Iterator[Any] = file.iter_batches(_PIECE, [group], names, use_threads=False)
+            return _joined(batches, names or [], arrays) if arrays else batches
 
         rows = self._maker(file.schema_arrow, note, _no_block if self._shuffle else _decoded)
         return Table(
@@ -106,8 +112,34 @@ class ArrowData(ColumnData):
         )
 
 
+def _views(note: Note, group: int, names: list[str]) -> list[tuple[Column, int]]:
+    """Return the columns that need not be decoded, since arrays may be views on the group, and where they begin.
+
+    That are those with most of its bytes: an array of another that is kept should not keep all of these.
+    """
+    length, _, rows, *places = note.groups[group][1:]
+    columns = zip(note.arrays, places, strict=False)
+    return [(column, place) for column, place in columns if column.name in names and 2 * rows * column.width >= length]
+
+
+def _array(source: Source, width: int, place: int, rows: int) -> Any:
+    """Return bytes of the group that is loaded as an Arrow array."""
+    pa = pyarrow()
+    memory = pa.py_buffer(source.part(place, rows * width))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), rows, [None, memory])
+
+
+def _joined(batches: Iterator[Any], names: list[str], arrays: dict[str, Any]) -> Iterator[Any]:
+    """Add arrays to the other columns of their rows, which have these names."""
+    start = 0
+    for batch in batches:
+        parts = [array.slice(start, len(batch)) for array in arrays.values()]
+        yield pyarrow().record_batch([*map(batch.column, names), *parts], [*names, *arrays])
+        start += len(batch)
+
+
 def _decoded(array: Any) -> Any:
-    """Return the memory into which pyarrow has decoded an array of fixed size: it is of no other."""
+    """Return the memory of an array of fixed size: pyarrow has decoded it there, or a group was read there."""
     memory = array.buffers()[1]
     return np.frombuffer(memory, np.uint8) if memory is not None and memory.is_mutable else None
 

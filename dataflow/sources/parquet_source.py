@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,6 +14,16 @@ from .parquet_note import MAGIC_BYTES, SEAL, UNSEALED, seal_of
 
 # Batches of such sizes are read into memory of their own, and arrays are views on it: one that is kept keeps it all.
 _LEAST_BLOCK, _MOST_BLOCK = 1 << 12, 1 << 22
+# A copy to memory that lies 1 to 16 bytes behind its source, not counting whole pages, takes twice the time.
+_PAGE, _LINE = 4096, 64
+Block = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def _references(items: list[Any], index: int) -> int:
+    return sys.getrefcount(items[index])
+
+
+_UNUSED = _references([np.empty(0)], 0)
 
 
 class Source:
@@ -26,24 +37,42 @@ class Source:
             self.identity = stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
         self._file, self._at = file, 0
         self._start, self._loaded = 0, memoryview(b"")
+        self._memories: list[Block] = []
         self.block = np.empty(0, np.uint8)  # what was read last, if it was a batch
         self.size = file.seek(0, os.SEEK_END)
         self.closed = False
 
-    def load(self, offset: int, length: int, crc: int | None) -> None:
+    def load(self, offset: int, length: int, crc: int | None, align: int = 0) -> None:
         """Read a group, and verify it if its checksum is given.
+
+        Args:
+            offset: where in the file it begins.
+            length: how many bytes it has.
+            crc: its checksum, or None.
+            align: a place in the file that shall be at a multiple of 64 in memory, as any array may begin there.
 
         Raises:
             CorruptDataError: if it is damaged.
         """
-        self._loaded = memoryview(b"")  # first, so that never two are held
+        self._loaded = memoryview(b"")  # which looks at the memory
+        memory = self._room(offset, length, align)
         self._file.seek(offset)
-        data = self._file.read(length)
-        if len(data) != length or crc not in (None, checksum(data)):
+        if self._fill(memory) != length or (crc is not None and checksum(memory) != crc):
             raise CorruptDataError(
                 f"the group at byte {offset:,} is damaged: its checksum does not agree. Copy it again"
             )
-        self._start, self._loaded = offset, memoryview(data)
+        self._start, self._loaded = offset, memory.data
+
+    def part(self, offset: int, length: int) -> memoryview:
+        """Return bytes of the group that is loaded, to write to; they are of nobody else.
+
+        Raises:
+            CorruptDataError: if they are not in it.
+        """
+        start = offset - self._start
+        if start < 0 or start + length > len(self._loaded):
+            raise CorruptDataError("arrays that it notes lie outside of their group. Copy it again")
+        return self._loaded[start : start + length]
 
     def check_seal(self) -> bool:
         """Say whether the end of a Parquet file has a checksum, and verify it: damaged, pyarrow might not survive it.
@@ -75,15 +104,35 @@ class Source:
         self._at += size
         if start >= 0 and start + size <= len(self._loaded):
             return self._loaded[start : start + size]
-        self._file.seek(self._at - size)
+        offset = self._file.seek(self._at - size)
         if not _LEAST_BLOCK < size <= _MOST_BLOCK:
             return self._file.read(size)
-        self.block = np.empty(size, np.uint8)
-        view = self.block.data
-        done = 0
-        while done < size and (more := self._file.readinto(view[done:])):  # type: ignore[attr-defined]
+        self.block = np.empty(0, np.uint8)
+        self.block = self._room(offset, size)
+        return self.block.data[: self._fill(self.block)]
+
+    def _fill(self, block: Block) -> int:
+        """Read on in the file until a block is full, or the file ends; return how many bytes that were."""
+        view, done = block.data, 0
+        while done < len(block) and (more := self._file.readinto(view[done:])):  # type: ignore[attr-defined]
             done += more
-        return view[:done]
+        return done
+
+    def _room(self, offset: int, length: int, align: int = 0) -> Block:
+        """Return memory of a group before, if that is large enough and nobody looks at it any more, or new memory.
+
+        Two are kept: the consumer mostly has a row of the last group still.
+        """
+        whole = None
+        for index in range(len(self._memories)):
+            if _references(self._memories, index) == _UNUSED and len(self._memories[index]) >= length + _PAGE:
+                whole = self._memories[index]
+        if whole is None:
+            whole = np.empty(length + _PAGE, np.uint8)
+            self._memories = [*self._memories[-1:], whole]
+        # One to two lines behind the place in a page that it has in the file.
+        start = (offset + _LINE + (-align) % _LINE - whole.ctypes.data) % _PAGE
+        return whole[start : start + length]
 
     def readable(self) -> bool:
         return True

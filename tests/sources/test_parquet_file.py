@@ -18,6 +18,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 
 from dataflow.serializers import parquet as writing  # noqa: E402  # loaded where pyarrow is
 from dataflow.serializers.parquet import ArrowSerializer, ParquetSerializer  # noqa: E402
+from dataflow.serializers.parquet_write import Summed  # noqa: E402
 from dataflow.sources import parquet_file  # noqa: E402
 
 ROWS = [[np.full((4, 5), number, np.uint8), number, f"t{number}", b"x" * number] for number in range(20)]
@@ -163,3 +164,88 @@ def test_a_note_under_a_damaged_name_is_not_the_file_of_another_program(path, ki
         file.write(good.replace(name, b"fataflow"))
     with pytest.raises(CorruptDataError, match="under the name b'fataflow': damaged"):
         len(kind.load(path))
+
+
+IMAGES = [[np.full((30, 40), number, np.uint8), number, np.full(3, number)] for number in range(40)]
+
+
+@pytest.fixture
+def undecoded(monkeypatch):
+    """The names of columns that pyarrow did not have to decode, group by group."""
+    seen = []
+    views = parquet_file._views
+
+    def noting(*args):
+        found = views(*args)
+        seen.append([column.name for column, _ in found])
+        return found
+
+    monkeypatch.setattr(parquet_file, "_views", noting)
+    return seen
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("piece", [3, 4096])
+def test_arrays_that_are_most_of_a_group_are_not_decoded(path, shuffle, piece, undecoded, monkeypatch):
+    monkeypatch.setattr(writing, "PARQUET_BYTES", 12_000)
+    monkeypatch.setattr(parquet_file, "_PIECE", piece)
+    save(ParquetSerializer, path, IMAGES)
+    rows = list(ParquetSerializer.load(path, shuffle))
+    assert same(sorted(rows, key=lambda dp: dp[1]), IMAGES)
+    assert undecoded == [["0"]] * 4
+    check_dataflow(lambda: ParquetSerializer.load(path, shuffle))
+
+
+@pytest.mark.parametrize("columns", [["image"], ["a", "image"], ["a.b", "a"], ["small", "image"], None])
+def test_arrays_that_are_not_decoded_stand_beside_all_other_columns(path, columns, monkeypatch):
+    monkeypatch.setattr(writing, "PARQUET_BYTES", 12_000)
+    rows = [{"a": number, "image": image, "a.b": f"{number}", "small": small} for image, number, small in IMAGES]
+    save(ParquetSerializer, path, rows)
+    wanted = [{name: dp[name] for name in columns or dp} for dp in rows]
+    assert same(list(ParquetSerializer.load(path, False, columns=columns)), wanted)
+
+
+@pytest.mark.parametrize("kind", ["compressed", "many rows", "much beside", "wide dtype", "by columns", "no axis"])
+def test_all_other_arrays_come_out_the_same(path, kind, undecoded, monkeypatch):
+    monkeypatch.setattr(writing, "PARQUET_BYTES", 1 << 22)
+    options, arrays = {}, [image for image, *_ in IMAGES]
+    if kind == "compressed":
+        options = {"compression": "zstd"}
+    elif kind == "many rows":  # which pyarrow writes in several pages
+        arrays = list(np.arange(100_000, dtype=np.uint8).reshape(-1, 2))
+    elif kind == "wide dtype":
+        arrays = [image.astype("f8") + 1j for image in arrays]
+    elif kind == "by columns":
+        arrays = [np.asfortranarray(image) for image in arrays]
+    elif kind == "no axis":
+        arrays = [np.array(image[0, 0], "u8") for image in arrays]
+    beside = b"x" * 2000 if kind == "much beside" else None
+    rows = [[array, beside] for array in arrays]
+    ParquetSerializer.save(DataFromList(rows, shuffle=False), path, **options)
+    read = list(ParquetSerializer.load(path, False))
+    assert same(read, rows)
+    assert all(dp[0].flags.writeable and dp[0].flags.aligned for dp in read)
+    assert [*map(bool, undecoded)] == [kind in ("wide dtype", "by columns", "no axis")] * len(undecoded)
+
+
+@pytest.mark.parametrize("kept", [slice(None), slice(0, None, 3), slice(9, None, 10)])
+@BOTH
+def test_arrays_that_are_kept_never_change_while_others_are_read(path, kind, kept, monkeypatch):
+    monkeypatch.setattr(writing, "PARQUET_BYTES", 12_000)
+    monkeypatch.setattr(writing, "ARROW_BYTES", 12_000)
+    save(kind, path, IMAGES)
+    df, numbers = kind.load(path, False), range(len(IMAGES))[kept]
+    for _ in range(2):
+        rows = [dp for dp in df if dp[1] in numbers]
+        assert same(rows, IMAGES[kept])
+
+
+def test_arrays_that_are_said_to_lie_outside_of_their_group_are_damage(path, monkeypatch):
+    monkeypatch.setattr(writing, "PARQUET_BYTES", 12_000)
+    part = Summed.part
+    monkeypatch.setattr(
+        Summed, "part", lambda file, rows: [at + 100 * (k > 3) for k, at in enumerate(part(file, rows))]
+    )
+    save(ParquetSerializer, path, [[image] for image, *_ in IMAGES])
+    with pytest.raises(CorruptDataError, match=r"record 0.*lie outside of their group"):
+        list(ParquetSerializer.load(path, False))

@@ -70,3 +70,38 @@ def test_arrays_of_parquet_are_views_on_one_block_in_order_and_copies_in_a_rando
     assert (first[0][0], second[0][0]) == (0, 1)
     assert first[0].base is second[0].base is not None
     assert all(dp[0].base is None for dp in ParquetSerializer.load(path, True))
+
+
+def test_memory_is_used_again_when_nobody_looks_at_it_any_more():
+    source = Source(io.BytesIO(DATA), at_url=True)
+    source.load(0, 5000, None)
+    first = source.part(10, 20)
+    source.load(5000, 5000, None)
+    second = np.frombuffer(source.part(5000, 5000), np.uint8)[7:9]
+    source.load(10_000, 5000, None)
+    assert bytes(first) == DATA[10:30]
+    del first
+    memories = [*map(id, source._memories)]
+    for start in range(0, 15_000, 5000):
+        source.load(start, 5000, None)
+    assert [*map(id, source._memories)] == memories
+    assert bytes(second) == DATA[5007:5009]
+
+
+@pytest.mark.parametrize("offset", [0, 1, 63, 64, 4000, 4095])
+@pytest.mark.parametrize("place", [0, 5, 60])
+def test_a_group_lies_well_behind_its_source_and_its_arrays_at_a_line(offset, place):
+    source = Source(io.BytesIO(DATA), at_url=True)
+    source.load(offset, 5000, None, align=offset + place)
+    address = np.frombuffer(source.part(offset, 1), np.uint8).ctypes.data
+    assert (address + place) % 64 == 0
+    assert 64 <= (address - offset) % 4096 < 128
+
+
+def test_what_lies_outside_of_the_group_is_refused():
+    source = Source(io.BytesIO(DATA), at_url=True)
+    source.load(100, 50, None)
+    assert bytes(source.part(100, 50)) == DATA[100:150]
+    for start, length in ((99, 10), (140, 11), (150, 1), (0, 200)):
+        with pytest.raises(CorruptDataError, match="lie outside of their group"):
+            source.part(start, length)
