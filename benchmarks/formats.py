@@ -13,6 +13,7 @@ import shutil
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from time import perf_counter
@@ -202,14 +203,19 @@ class LMDBBare:
                         transaction.put(b"%08d" % label, packed(image, label), append=True)
 
     @staticmethod
-    def load(folder: Path) -> Iterator[Any]:
+    def load(folder: Path, buffers: bool = True) -> Iterator[Any]:
         import lmdb
 
         with (
             lmdb.open(str(folder / "x.lmdb"), subdir=False, readonly=True, lock=False) as database,
-            database.begin(buffers=True) as transaction,
+            database.begin(buffers=buffers) as transaction,
         ):
             yield from map(unpacked, transaction.cursor().iternext(keys=False, values=True))
+
+
+@contender("lmdb_bytes", "the same, as bytes and not as views, as lmdb does if not told", "lmdb_bare")
+class LMDBBytes:
+    load = partial(LMDBBare.load, buffers=False)
 
 
 careful("lmdb", LMDBBare)
@@ -500,14 +506,19 @@ class ArrowBare:
                 writer.write_batch(pa.record_batch([column, pa.array(labels)], schema=schema))
 
     @staticmethod
-    def load(folder: Path) -> Iterator[Any]:
+    def load(folder: Path, mapped: bool = True) -> Iterator[Any]:
         import pyarrow as pa
 
-        with pa.memory_map(f"{folder}/x.arrow") as source:
+        with (pa.memory_map if mapped else pa.OSFile)(f"{folder}/x.arrow") as source:
             file = pa.ipc.open_file(source)
             for number in range(file.num_record_batches):
                 batch = file.get_batch(number)
                 yield from zip(batch.column(0).to_numpy_ndarray(), batch.column(1).to_pylist(), strict=True)
+
+
+@contender("arrow_read", "the same, read and not mapped, which survives a file that is cut meanwhile", "arrow_bare")
+class ArrowRead:
+    load = partial(ArrowBare.load, mapped=False)
 
 
 careful("arrow", ArrowBare)

@@ -232,18 +232,11 @@ class Pool:
 
     def close(self) -> None:
         """End the workers and free everything that the pool holds, within a second; harmless when repeated."""
-        try:
-            self._close()
-        except BaseException:  # Ctrl-C in the middle of it, which must not be the end of it
-            self._close()
-            raise
-
-    def _close(self) -> None:
         if self._crew is None:
             self._closed = True
         elif self._pid == os.getpid():
             self._closed = True
-            self._crew.stop()
+            _stop(self._crew, self._pid)
             self._end.detach()
 
     def __enter__(self) -> Self:
@@ -411,6 +404,6 @@ def _stop(crew: Crew, pid: int) -> None:
     if pid == os.getpid():
         try:
             crew.stop()
-        except BaseException:  # as in Pool.close
+        except BaseException:  # Ctrl-C in the middle of it, which must not be the end of it
             crew.stop()
             raise
