@@ -56,6 +56,11 @@ class Column(NamedTuple):
         """Bytes of an array."""
         return int(self.dtype.itemsize * math.prod(self.shape))
 
+    @property
+    def has_bytes(self) -> bool:
+        """Whether it holds arrays, and not of nothing."""
+        return self.kind == "array" and self.width > 0
+
     def arrow_type(self, tensors: bool) -> Any:
         """Return the type of the column, with arrays as tensors or as binary."""
         pa = pyarrow()

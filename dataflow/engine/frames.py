@@ -99,21 +99,13 @@ class Reader:
                 break
             sizes = [length, *struct.unpack_from(f"<{count}Q", self._buffer, self._start + HEADER.size)]
             if begin + sum(sizes) <= self._end:
-                parts = self._copies(begin, sizes)
-                frames.append(Frame(Kind(kind), parts[0], parts[1:]))
+                frames.append(_frame(kind, self._buffer, begin, sizes))
+                self._start = begin + sum(sizes)
             elif begin - self._start + sum(sizes) > BUFFER:
                 self._begin(Kind(kind), begin, sizes)
             else:
                 break
         self._make_room()
-
-    def _copies(self, begin: int, sizes: list[int]) -> list[memoryview]:
-        parts = []
-        for size in sizes:
-            parts.append(memoryview(bytearray(self._buffer[begin : begin + size])))
-            begin += size
-        self._start = begin
-        return parts
 
     def _begin(self, kind: Kind, begin: int, sizes: list[int]) -> None:
         # numpy, because a bytearray of this size would first be filled with zeros.
@@ -142,6 +134,21 @@ def parts_of(frame: Frame) -> list[Bytes]:
     if len(frame.data) <= BUFFER:
         return [head + frame.data, *frame.arrays]
     return [head, frame.data, *frame.arrays]
+
+
+def frame_of(message: bytes) -> Frame:
+    """Return the frame whose parts, joined, are a message; what is in it is copied."""
+    kind, count, length = HEADER.unpack_from(message)
+    sizes = [length, *struct.unpack_from(f"<{count}Q", message, HEADER.size)]
+    return _frame(kind, memoryview(message), HEADER.size + 8 * count, sizes)
+
+
+def _frame(kind: int, buffer: memoryview, begin: int, sizes: list[int]) -> Frame:
+    parts = []
+    for size in sizes:
+        parts.append(memoryview(bytearray(buffer[begin : begin + size])))
+        begin += size
+    return Frame(Kind(kind), parts[0], parts[1:])
 
 
 def behind(parts: list[Any], count: int) -> list[Any]:

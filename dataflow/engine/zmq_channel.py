@@ -10,7 +10,7 @@ by SIGKILL. ZeroMQ tells neither side that the other is gone: here the pipe does
 
 The life of one message:
 
-1.  ``send`` hands its parts to ZeroMQ, whose own thread writes them; while a worker has not connected they wait here.
+1.  ``send`` hands it to ZeroMQ, whose own thread writes it; while a worker has not connected it waits here.
 2.  The receiver takes whole messages only. Both sides hold a few at most, then the sender waits.
 3.  The last word of a worker (END or ERROR) is answered, since what ZeroMQ's thread has not yet written would be
     lost if the worker left.
@@ -28,20 +28,18 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from ..errors import UsageError
 from ..utils.deps import need
 from .channel import Far, milliseconds
 from .crew import Kind
 from .descriptors import Descriptor, make_sure_of, pipe
-from .frames import Bytes, Frame
+from .frames import Frame, frame_of, parts_of
 from .worker import HungUp
 
 # Messages that one side holds for the other before it waits.
 HIGH_WATER = 4
-# Messages taken before the other workers have their turn.
-ROUND = 64
+# How much is taken before the other workers have their turn: so many messages, or bytes and the rest of a message.
+ROUND, ROUND_BYTES = 64, 1 << 16
 # A socket's path can have 107 bytes; what we add to that of a folder are "/dataflow-12345678/0".
 LONGEST = 107 - 21
 PREFIX = "dataflow-"
@@ -99,16 +97,16 @@ class ZmqNear:
     def __init__(self, sock: Any, writer: Descriptor) -> None:
         self.key = sock
         self._writer = writer
-        self._outbox: deque[list[bytes]] = deque()
+        self._outbox: deque[bytes] = deque()
 
     @property
     def waiting(self) -> bool:
         return bool(self._outbox)
 
     def send(self, frame: Frame) -> None:
-        parts = _parts(frame)
-        if self._outbox or not _send(self.key, parts):
-            self._outbox.append([bytes(part) for part in parts])
+        message = _packed(frame)
+        if self._outbox or not _send(self.key, message):
+            self._outbox.append(message)
 
     def flush(self) -> bool:
         while self._outbox and _send(self.key, self._outbox[0]):
@@ -117,8 +115,10 @@ class ZmqNear:
 
     def receive(self) -> list[Frame]:
         frames: list[Frame] = []
-        while len(frames) < ROUND and (frame := _receive(self.key)) is not None:
+        size = 0
+        while len(frames) < ROUND and size < ROUND_BYTES and (frame := _receive(self.key)) is not None:
             frames.append(frame)
+            size += frame.size
         return frames
 
     def taken(self) -> None:
@@ -148,8 +148,8 @@ class ZmqFar:
         return self._hangup not in self._polls[writing].wait(None)
 
     def send(self, frame: Frame) -> None:
-        parts = _parts(frame)
-        while not _send(self._socket, parts):
+        message = _packed(frame)
+        while not _send(self._socket, message):
             if not self._wait(writing=True):
                 raise HungUp
 
@@ -209,15 +209,16 @@ def _socket(context: Any) -> Any:
     return sock
 
 
-def _parts(frame: Frame) -> list[Bytes]:
-    return [bytes((frame.kind,)), frame.data, *frame.arrays]
+def _packed(frame: Frame) -> bytes:
+    """Return a frame as one part. Between two of them, ZeroMQ would abort this process if the other one is killed."""
+    return b"".join(parts_of(frame))
 
 
-def _send(sock: Any, parts: list[Any]) -> bool:
-    """Send all of the parts, copied; False if that would block."""
+def _send(sock: Any, message: bytes) -> bool:
+    """Send a copy; False if that would block."""
     zmq = _zmq()
     try:
-        sock.send_multipart(parts, zmq.DONTWAIT)
+        sock.send(message, zmq.DONTWAIT)
     except zmq.Again:
         return False
     return True
@@ -227,17 +228,9 @@ def _receive(sock: Any) -> Frame | None:
     zmq = _zmq()
     try:
         # Copied: as pyzmq frees a frame of ZeroMQ, it may swallow Ctrl-C.
-        kind, data, *arrays = sock.recv_multipart(zmq.DONTWAIT)
+        return frame_of(sock.recv(zmq.DONTWAIT))
     except zmq.Again:
         return None
-    return Frame(Kind(kind[0]), data, [_writable(array) for array in arrays])
-
-
-def _writable(part: bytes) -> memoryview:
-    """Copy a part of 2 KiB and more into memory that its array may be written to."""
-    copy = np.empty(len(part), np.uint8)
-    copy[:] = np.frombuffer(part, np.uint8)
-    return copy.data
 
 
 def _parent_folder() -> str:

@@ -66,10 +66,9 @@ class ParquetSerializer:
                             file, batch.schema, compression=compression, use_dictionary=table.texts(),
                             write_statistics=False, data_page_size=PARQUET_BYTES,
                         )  # fmt: skip
-                        file.part(0)
-                    file.expect(table.raw(batch))
+                    file.begin(table.raw(batch))
                     writer.write_batch(batch)
-                    groups.append(file.part(len(rows)))
+                    groups.append(file.noted(len(rows)))
                 if writer is None:
                     file = Summed(job.open())
                     writer = parquet.ParquetWriter(file, pyarrow().schema([]))

@@ -84,9 +84,8 @@ class Columns:
         return fail
 
     def raw(self, batch: Any) -> list[Any]:
-        """Return the bytes of the columns of arrays in a batch."""
-        arrays = [column for column in self._columns if column.kind == "array" and column.width]
-        return [batch.column(column.name).buffers()[1] for column in arrays]
+        """Return the bytes of each column of arrays in a batch."""
+        return [batch.column(column.name).buffers()[1] for column in self._columns if column.has_bytes]
 
     def texts(self) -> list[str]:
         """Name the columns that may repeat themselves."""
@@ -113,8 +112,9 @@ class Summed:
         self._arrays: list[Any] = []
         self._places: list[int] = []
 
-    def expect(self, arrays: list[Any]) -> None:
-        """Look out for the bytes of arrays in the part that follows, in this order."""
+    def begin(self, arrays: list[Any]) -> None:
+        """Begin a part, and look out for the bytes of these arrays in it, which come in this order."""
+        self._start, self._crc = self._at, 0
         self._arrays, self._places = arrays, []
 
     def write(self, data: Any) -> int:
@@ -126,12 +126,10 @@ class Summed:
         self._at += len(data)
         return len(data)
 
-    def part(self, rows: int) -> list[int]:
-        """Return what a file notes of the rows that were written since the last time, as ``Note.groups`` has it."""
+    def noted(self, rows: int) -> list[int]:
+        """Return what the file notes of the part, which is a group of so many rows; see ``Note.groups``."""
         places = self._places if len(self._places) == len(self._arrays) else []
-        part = [self._start, self._at - self._start, self._crc, rows, *places]
-        self._start, self._crc = self._at, 0
-        return part
+        return [self._start, self._at - self._start, self._crc, rows, *places]
 
     def hold(self) -> None:
         """Keep what comes from now on: the end of the file, or what nobody wants after an error."""

@@ -167,7 +167,9 @@ class CheckedChunks:
         mask, read = self._id.read_direct_chunk((begin, *[0] * len(self._shape)), out=stored)
         data = stored[: count * self._row_bytes]
         if mask or len(read) != len(stored) or checksum(data) != self._sums[number]:
-            raise CorruptDataError("the rows of a chunk and their checksum do not agree")
+            raise CorruptDataError(
+                "the rows of a chunk and their checksum do not agree: damaged, or changed by another program"
+            )
         rows = data.view(self._dtype).reshape(count, *self._shape)[first : stop - begin]
         return rows if len(rows) == count else rows.copy()  # one that is kept does not keep the chunk
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..codec import checksum
-from ..codec.columns import Column, parts_of, pyarrow
+from ..codec.columns import parts_of, pyarrow
 from ..errors import CorruptDataError
 from ..utils.deps import need
 from .parquet_groups import ColumnData, Table
@@ -51,20 +51,22 @@ class ParquetData(ColumnData):
             raise CorruptDataError(f"a group would unpack from less than {source.size:,} bytes to {most:,}: a trap")
         unpacked = sum(max(claim, 8 * count * about.num_columns) for claim, count in zip(claims, counts, strict=True))
 
-        def read(group: int, verify: bool) -> Iterator[Any]:
-            names = self.columns
-            arrays: dict[str, Any] = {}
-            if note is not None:
-                offset, length, crc, rows, *_ = note.groups[group]
-                views = _views(note, group, names or file.schema_arrow.names)
-                source.load(offset, length, crc if verify else None, align=views[0][1] if views else 0)
-                arrays = {column.name: _array(source, column.width, place, rows) for column, place in views}
-            if arrays:
-                names = [name for name in names or file.schema_arrow.names if name not in arrays]
-            batches: Iterator[Any] = file.iter_batches(_PIECE, [group], names, use_threads=False)
-            return _joined(batches, names or [], arrays) if arrays else batches
+        names = self.columns or file.schema_arrow.names
 
-        rows = self._maker(file.schema_arrow, note, _no_block if self._shuffle else _decoded)
+        def read(group: int, verify: bool) -> Iterator[Any]:
+            view = None
+            if note is not None:
+                offset, length, crc, *_ = note.groups[group]
+                view = _view(note, group, names)
+                source.load(offset, length, crc if verify else None, align=view.place if view else 0)
+            if view is None:
+                batches: Iterator[Any] = file.iter_batches(_PIECE, [group], self.columns, use_threads=False)
+                return batches
+            others = [name for name in dict.fromkeys(names) if name != view.name]
+            batches = file.iter_batches(_PIECE, [group], others, use_threads=False)
+            return _joined(batches, others, view.name, view.array(source))
+
+        rows = self._maker(file.schema_arrow, note, _no_block if self._shuffle else _memory)
         return Table(
             [*accumulate(counts, initial=0)],
             read,
@@ -112,33 +114,43 @@ class ArrowData(ColumnData):
         )
 
 
-def _views(note: Note, group: int, names: list[str]) -> list[tuple[Column, int]]:
-    """Return the columns that need not be decoded, since arrays may be views on the group, and where they begin.
+class _View(NamedTuple):
+    """Arrays that need not be decoded: they lie in a group as they are in memory."""
 
-    That are those with most of its bytes: an array of another that is kept should not keep all of these.
+    name: str  # of their column
+    place: int  # where in the file they begin
+    rows: int
+    width: int
+
+    def array(self, source: Source) -> Any:
+        """Return them as an Arrow array, which is a view on the group that is loaded."""
+        pa = pyarrow()
+        memory = pa.py_buffer(source.loaded(self.place, self.rows * self.width))
+        return pa.FixedSizeBinaryArray.from_buffers(pa.binary(self.width), self.rows, [None, memory])
+
+
+def _view(note: Note, group: int, names: list[str]) -> _View | None:
+    """Return the column that is most of a group, if it is among these and its place is noted.
+
+    Others are decoded into memory of their own: an array that is kept should not keep a group of other things.
     """
     length, _, rows, *places = note.groups[group][1:]
-    columns = zip(note.arrays, places, strict=False)
-    return [(column, place) for column, place in columns if column.name in names and 2 * rows * column.width >= length]
+    for column, place in zip((column for column in note.columns if column.has_bytes), places, strict=False):
+        if column.name in names and 2 * rows * column.width >= length:
+            return _View(column.name, place, rows, column.width)
+    return None
 
 
-def _array(source: Source, width: int, place: int, rows: int) -> Any:
-    """Return bytes of the group that is loaded as an Arrow array."""
-    pa = pyarrow()
-    memory = pa.py_buffer(source.part(place, rows * width))
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), rows, [None, memory])
-
-
-def _joined(batches: Iterator[Any], names: list[str], arrays: dict[str, Any]) -> Iterator[Any]:
-    """Add arrays to the other columns of their rows, which have these names."""
+def _joined(batches: Iterator[Any], names: list[str], name: str, array: Any) -> Iterator[Any]:
+    """Add the column ``name`` to batches of those with ``names``."""
     start = 0
     for batch in batches:
-        parts = [array.slice(start, len(batch)) for array in arrays.values()]
-        yield pyarrow().record_batch([*map(batch.column, names), *parts], [*names, *arrays])
+        part = array.slice(start, len(batch))
+        yield pyarrow().record_batch([*map(batch.column, names), part], [*names, name])
         start += len(batch)
 
 
-def _decoded(array: Any) -> Any:
+def _memory(array: Any) -> Any:
     """Return the memory of an array of fixed size: pyarrow has decoded it there, or a group was read there."""
     memory = array.buffers()[1]
     return np.frombuffer(memory, np.uint8) if memory is not None and memory.is_mutable else None

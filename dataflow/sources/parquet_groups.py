@@ -197,7 +197,7 @@ class ColumnData(IndexedData):
 
 
 def _values(column: Column, block_of: Callable[[Any], Any], array: Any) -> Iterator[Any]:
-    return from_arrow(column, array, block_of(array) if column.kind == "array" and column.width else None)
+    return from_arrow(column, array, block_of(array) if column.has_bytes else None)
 
 
 def _damage() -> tuple[type[Exception], ...]:

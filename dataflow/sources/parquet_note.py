@@ -28,14 +28,9 @@ class Note(NamedTuple):
 
     layout: str
     columns: tuple[Column, ...]
-    # Offset, length, crc32c and rows of each, and where the `arrays` of uncompressed ones begin in the file; of Arrow
-    # only the rows of all but the last.
+    # Offset, length, crc32c and rows of each, and where in the file each column of arrays begins, if they stand there
+    # as they are in memory; of Arrow only the rows of all but the last.
     groups: list[list[int]]
-
-    @property
-    def arrays(self) -> list[Column]:
-        """Return the columns of arrays that take bytes."""
-        return [column for column in self.columns if column.kind == "array" and column.width]
 
     def written(self) -> bytes:
         """Return the note as bytes, with a checksum in front."""

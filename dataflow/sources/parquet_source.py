@@ -12,7 +12,7 @@ from ..codec import checksum
 from ..errors import CorruptDataError
 from .parquet_note import MAGIC_BYTES, SEAL, UNSEALED, seal_of
 
-# Batches of such sizes are read into memory of their own, and arrays are views on it: one that is kept keeps it all.
+# Batches of such sizes are read into one block, and arrays are views on it: one that is kept keeps it all.
 _LEAST_BLOCK, _MOST_BLOCK = 1 << 12, 1 << 22
 # A copy to memory that lies 1 to 16 bytes behind its source, not counting whole pages, takes twice the time.
 _PAGE, _LINE = 4096, 64
@@ -20,6 +20,7 @@ Block = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def _references(items: list[Any], index: int) -> int:
+    """Count who refers to an item; one that is handed over by itself would be counted once more."""
     return sys.getrefcount(items[index])
 
 
@@ -54,7 +55,7 @@ class Source:
         Raises:
             CorruptDataError: if it is damaged.
         """
-        self._loaded = memoryview(b"")  # which looks at the memory
+        self._loaded = memoryview(b"")  # or the memory of the last group would be in use
         memory = self._room(offset, length, align)
         self._file.seek(offset)
         if self._fill(memory) != length or (crc is not None and checksum(memory) != crc):
@@ -63,8 +64,8 @@ class Source:
             )
         self._start, self._loaded = offset, memory.data
 
-    def part(self, offset: int, length: int) -> memoryview:
-        """Return bytes of the group that is loaded, to write to; they are of nobody else.
+    def loaded(self, offset: int, length: int) -> memoryview:
+        """Return bytes of the group that is loaded, by their place in the file; they may be written to.
 
         Raises:
             CorruptDataError: if they are not in it.
@@ -119,20 +120,22 @@ class Source:
         return done
 
     def _room(self, offset: int, length: int, align: int = 0) -> Block:
-        """Return memory of a group before, if that is large enough and nobody looks at it any more, or new memory.
+        """Return memory that was used before, if there is some of about this size that nobody looks at, or new memory.
 
         Two are kept: the consumer mostly has a row of the last group still.
         """
-        whole = None
-        for index in range(len(self._memories)):
-            if _references(self._memories, index) == _UNUSED and len(self._memories[index]) >= length + _PAGE:
-                whole = self._memories[index]
-        if whole is None:
-            whole = np.empty(length + _PAGE, np.uint8)
-            self._memories = [*self._memories[-1:], whole]
+        size = length + _PAGE
+        unused = [at for at in range(len(self._memories)) if _references(self._memories, at) == _UNUSED]
+        found = next((at for at in unused if size <= len(self._memories[at]) <= 2 * size), None)
+        if found is None:
+            for at in reversed(unused):  # first, so that no more is held than needed
+                del self._memories[at]
+            self._memories = [*self._memories[-1:], np.empty(size, np.uint8)]
+            found = -1
+        memory = self._memories[found]
         # One to two lines behind the place in a page that it has in the file.
-        start = (offset + _LINE + (-align) % _LINE - whole.ctypes.data) % _PAGE
-        return whole[start : start + length]
+        start = (offset + _LINE + (-align) % _LINE - memory.ctypes.data) % _PAGE
+        return memory[start : start + length]
 
     def readable(self) -> bool:
         return True

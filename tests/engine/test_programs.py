@@ -249,6 +249,33 @@ def test_a_fork_while_other_threads_hold_locks_does_not_hang(run):
     )
 
 
+@pytest.mark.parametrize("kind", ["process", "zmq"])
+def test_a_worker_that_is_killed_as_its_pool_closes_takes_nobody_with_it(run, kind):
+    out = run(
+        """
+        import random
+        import numpy as np
+        arrays = [np.zeros(300_000, np.uint8) for _ in range(5)]
+        for seed in range(80):
+            moment = random.Random(seed)
+            running = pool(workers=1)
+            running.send(0, (os.getpid,))
+            pid = running.receive()[1]
+            running.send(0, (sleep,))
+            for _ in range(8):  # more than the way to a worker holds that does not listen
+                running.send(0, (len, arrays))
+            time.sleep(moment.uniform(0, 0.003))
+            os.kill(pid, signal.SIGKILL)
+            time.sleep(moment.choice([0, 0.0001, 0.0002, 0.0005]))
+            running.close()
+        say("done")
+        """,
+        kind,
+        "fork",
+    )
+    assert out.endswith("done\n")
+
+
 @every_process
 def test_few_descriptors_are_a_clear_error_and_no_half_of_a_pool(run, kind, method):
     out = run(

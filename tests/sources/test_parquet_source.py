@@ -72,20 +72,50 @@ def test_arrays_of_parquet_are_views_on_one_block_in_order_and_copies_in_a_rando
     assert all(dp[0].base is None for dp in ParquetSerializer.load(path, True))
 
 
+def loaded(source, offset, length):
+    source.load(offset, length, None)
+    return np.frombuffer(source.loaded(offset, length), np.uint8)
+
+
 def test_memory_is_used_again_when_nobody_looks_at_it_any_more():
-    source = Source(io.BytesIO(DATA), at_url=True)
-    source.load(0, 5000, None)
-    first = source.part(10, 20)
-    source.load(5000, 5000, None)
-    second = np.frombuffer(source.part(5000, 5000), np.uint8)[7:9]
-    source.load(10_000, 5000, None)
-    assert bytes(first) == DATA[10:30]
-    del first
-    memories = [*map(id, source._memories)]
-    for start in range(0, 15_000, 5000):
-        source.load(start, 5000, None)
-    assert [*map(id, source._memories)] == memories
-    assert bytes(second) == DATA[5007:5009]
+    data = np.random.default_rng(0).integers(0, 256, 20_000, dtype=np.uint8)
+    source = Source(io.BytesIO(data.tobytes()), at_url=True)
+    first = loaded(source, 0, 4096)[7:9]
+    second = loaded(source, 4096, 4096)[7:9]
+    third = loaded(source, 8192, 4096)[7:9]
+    assert (first == data[7:9]).all()
+    assert (second == data[4103:4105]).all()
+    del first, second
+    fourth = loaded(source, 12_288, 4096)
+    used = {*map(id, source._memories)}
+    del fourth
+    for start in (0, 4096, 8192):
+        assert (loaded(source, start, 4096) == data[start : start + 4096]).all()
+    assert {*map(id, source._memories)} == used
+    assert (third == data[8199:8201]).all()
+
+
+def test_memory_is_of_the_size_that_is_needed():
+    source = Source(io.BytesIO(bytes(8 << 20)), at_url=True)
+    kept = []
+    for size, most in ((1 << 20, 2 << 20), (4 << 20, 5 << 20), (100, 1 << 14), (6 << 20, 7 << 20)):
+        loaded(source, 0, size)
+        kept.append(sum(map(len, source._memories)) < most)
+    assert kept == [True] * 4
+
+
+def test_a_checksum_is_only_taken_if_it_is_to_be_compared(path, monkeypatch):
+    ParquetSerializer.save(DataFromList([[1], [2]], shuffle=False), path)
+    df = ParquetSerializer.load(path, False, verify="off")
+    monkeypatch.setattr(module, "checksum", None)
+    loaded(Source(io.BytesIO(DATA), at_url=True), 0, 100)
+    with pytest.raises(TypeError):
+        Source(io.BytesIO(DATA), at_url=True).load(0, 100, 0)
+    monkeypatch.undo()
+    taken = []
+    monkeypatch.setattr(module, "checksum", lambda data: taken.append(data) or checksum(data))
+    assert list(df) == [[1], [2]]
+    assert taken == []
 
 
 @pytest.mark.parametrize("offset", [0, 1, 63, 64, 4000, 4095])
@@ -93,7 +123,7 @@ def test_memory_is_used_again_when_nobody_looks_at_it_any_more():
 def test_a_group_lies_well_behind_its_source_and_its_arrays_at_a_line(offset, place):
     source = Source(io.BytesIO(DATA), at_url=True)
     source.load(offset, 5000, None, align=offset + place)
-    address = np.frombuffer(source.part(offset, 1), np.uint8).ctypes.data
+    address = np.frombuffer(source.loaded(offset, 1), np.uint8).ctypes.data
     assert (address + place) % 64 == 0
     assert 64 <= (address - offset) % 4096 < 128
 
@@ -101,7 +131,7 @@ def test_a_group_lies_well_behind_its_source_and_its_arrays_at_a_line(offset, pl
 def test_what_lies_outside_of_the_group_is_refused():
     source = Source(io.BytesIO(DATA), at_url=True)
     source.load(100, 50, None)
-    assert bytes(source.part(100, 50)) == DATA[100:150]
+    assert bytes(source.loaded(100, 50)) == DATA[100:150]
     for start, length in ((99, 10), (140, 11), (150, 1), (0, 200)):
         with pytest.raises(CorruptDataError, match="lie outside of their group"):
-            source.part(start, length)
+            source.loaded(start, length)
