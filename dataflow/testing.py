@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -112,7 +113,7 @@ class _Checker:
             df.reset_state()
             for number in range(2):
                 expect_same(self.take(df), self.passes[number], f"after reset_state, pass {number} is as always")
-        gc.collect()
+        _collect()
         threads, files = _left_behind()
         with self.make() as df:
             self.take(df, 2)
@@ -124,7 +125,7 @@ class _Checker:
         for _ in range(3):
             next(iter(df), None)
         df.close()
-        gc.collect()
+        _collect()
         self.expect_nothing_left(threads, files, "a dropped iterator leaves nothing")
 
     def expect_nothing_left(self, threads: int, files: int, promise: str) -> None:
@@ -332,6 +333,23 @@ def _spread(size: int) -> list[int]:
     if size <= 24:
         return list(range(size + 1))
     return sorted({0, 1, 2, size - 1, size, *range(3, size, size // 12)})
+
+
+def _collect() -> None:
+    """Collect garbage. ``gc.collect`` alone does nothing while another thread collects, such as a worker."""
+    collected = []
+
+    def note(_: str, info: dict[str, int]) -> None:
+        if info["generation"] == 2:
+            collected.append(threading.get_ident())
+
+    gc.callbacks.append(note)
+    try:
+        while threading.get_ident() not in collected:
+            gc.collect()
+            time.sleep(0)  # let the other one go on
+    finally:
+        gc.callbacks.remove(note)
 
 
 def _left_behind() -> tuple[int, int]:

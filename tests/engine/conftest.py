@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import os
 import pathlib
 import select
@@ -19,6 +18,8 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import pytest
+
+from dataflow.testing import _collect
 
 ROOT = pathlib.Path(__file__).parents[2]
 PR_SET_CHILD_SUBREAPER = 36
@@ -91,7 +92,7 @@ def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv("DATAFLOW_PIPEDIR", folder)
         before = left_behind()
         yield
-        gc.collect()
+        _collect()
         assert left_behind() == before
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 
@@ -12,6 +11,7 @@ from dataflow.parallel import MultiThreadRunner
 from dataflow.parallel.batching import ParallelMapAndBatch
 from dataflow.parallel.mapping import ParallelMap
 from dataflow.parallel.processes import ProcessRunner
+from dataflow.testing import _collect
 
 # name: kind of the pool, start method
 KINDS = {
@@ -29,7 +29,7 @@ KINDS = {
 def _nothing_is_left():
     threads, files = {*threading.enumerate()}, len(os.listdir("/proc/self/fd"))
     yield
-    gc.collect()
+    _collect()
     for thread in {*threading.enumerate()} - threads:
         thread.join(2)
         assert not thread.is_alive()
