@@ -26,6 +26,8 @@ def main() -> int:
     payloads, files = int(os.environ.get("PAYLOADS", "1000000")), int(os.environ.get("FILES", "1000"))
     jobs = int(os.environ.get("JOBS", os.cpu_count() or 1))
     chosen = [name for name in ("codec", *FORMATS) if re.search(os.environ.get("ONLY", ""), name)]
+    if not chosen:
+        sys.exit(f"ONLY is found in none of {', '.join(('codec', *FORMATS))}")
     start = time.monotonic()
     failures: list[str] = []
     if "codec" in chosen:

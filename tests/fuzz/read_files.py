@@ -7,6 +7,7 @@ and so on below STOP of each format. It prints a line of JSON before each, and o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -26,6 +27,8 @@ RESIDENT = 64 * guard.MIB
 
 def main(folder: str, stop: int, step: int, jobs: dict[str, int]) -> None:
     warnings.simplefilter("ignore")
+    with contextlib.suppress(ModuleNotFoundError):
+        import pyarrow.compute  # noqa: F401  # pyarrow does so where a flipped bit makes tensors of a column: no file's code
     guard.install()
     for name, start in jobs.items():
         guard.limit_memory(None)

@@ -125,6 +125,18 @@ def test_batches_that_are_missing_at_the_end_are_missed_at_once(path):
         len(ArrowSerializer.load(f"{path}.cut"))
 
 
+def test_a_file_whose_note_is_lost_is_not_that_of_another_program(path):
+    save(ArrowSerializer, path)
+    with pa.memory_map(path) as source:
+        file = pa.ipc.open_file(source)
+        batches = [file.get_batch_with_custom_metadata(number) for number in range(file.num_record_batches)]
+        with pa.ipc.new_file(f"{path}.lost", file.schema.remove_metadata()) as writer:
+            for batch, noted in batches:
+                writer.write_batch(batch.replace_schema_metadata(None), custom_metadata=noted)
+    with pytest.raises(CorruptDataError, match="what it notes of its columns is lost"):
+        len(ArrowSerializer.load(f"{path}.lost"))
+
+
 def test_rows_that_unpack_to_a_thousand_times_their_size_are_refused(path, monkeypatch):
     monkeypatch.setattr(parquet_file, "_TRAP_BYTES", 1 << 20)
     parquet.write_table(pa.table({"x": np.zeros(1 << 20, np.int64)}), path, use_dictionary=False, compression="zstd")
