@@ -15,13 +15,13 @@ import sys
 import threading
 import time
 
-from .figures import Trend
+from .figures import Estimate
 from .line import KINDS
 from .run import Figures, soak
 
 HEADS = [
     "workers", "turns", "datapoints", "GB", "skipped", "raised", "abandoned", "killed", "lost", "descriptors",
-    "threads", "MB", "MB more in 10 minutes", "datapoints/s", "drift, %",
+    "threads", "MB", "MB more in 10 minutes", "datapoints/s", "beside a young one, %",
 ]  # fmt: skip
 
 
@@ -63,8 +63,8 @@ def cells(line: Figures) -> list[str]:
     ]  # fmt: skip
 
 
-def shown(trend: Trend, form: str) -> str:
-    return f"{trend.slope:{form}} ({trend.low:{form}} to {trend.high:{form}})"
+def shown(found: Estimate, form: str) -> str:
+    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
 
 
 if __name__ == "__main__":

@@ -51,28 +51,38 @@ def family(pid: int) -> list[int]:
     return found
 
 
-class Trend(NamedTuple):
-    """How fast something changes, and between what it lies with a probability of 95 %."""
+class Estimate(NamedTuple):
+    """What a value is, and between what it lies with a probability of 95 %."""
 
-    slope: float
+    value: float
     low: float
     high: float
 
 
-def trend(times: Sequence[float], values: Sequence[float]) -> Trend:
+def trend(times: Sequence[float], values: Sequence[float]) -> Estimate:
     """Return the median of the slopes between any two points (Theil and Sen): a few outliers do not matter.
 
     The interval is that of Sen (1968), from the distribution of Kendall's tau.
     """
     points = [*zip(times, values, strict=True)]
-    slopes = sorted(
+    slopes = [
         (later[1] - earlier[1]) / (later[0] - earlier[0])
         for i, earlier in enumerate(points)
         for later in points[i + 1 :]
-    )
-    if not slopes:
-        return Trend(math.nan, math.nan, math.nan)
+    ]
     count = len(points)
-    around = 1.96 * math.sqrt(count * (count - 1) * (2 * count + 5) / 18) / 2
-    low, high = int(len(slopes) / 2 - around), math.ceil(len(slopes) / 2 + around)
-    return Trend(statistics.median(slopes), slopes[max(low, 0)], slopes[min(high, len(slopes) - 1)])
+    return _median(slopes, 1.96 * math.sqrt(count * (count - 1) * (2 * count + 5) / 18) / 2)
+
+
+def typical(values: Sequence[float]) -> Estimate:
+    """Return the median, with the interval of the sign test."""
+    return _median(values, 1.96 * math.sqrt(len(values)) / 2)
+
+
+def _median(values: Sequence[float], around: float) -> Estimate:
+    """Return the median, and the values that stand so many ranks from it."""
+    if not values:
+        return Estimate(math.nan, math.nan, math.nan)
+    ordered = sorted(values)
+    low, high = int(len(ordered) / 2 - around), math.ceil(len(ordered) / 2 + around)
+    return Estimate(statistics.median(ordered), ordered[max(low, 0)], ordered[min(high, len(ordered) - 1)])

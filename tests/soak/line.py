@@ -186,7 +186,7 @@ KINDS = {
     "MultiProcessRunner": Kind(runner, copies=WORKERS, faults=10),
     "MultiProcessRunnerZMQ": Kind(zmq_runner, copies=WORKERS),
     "MultiThreadMapData": Kind(thread_map, processes=False),
-    "MapData": Kind(alone, processes=False),  # no workers: what changes here is the machine
+    "MapData": Kind(alone, processes=False),
 }
 
 

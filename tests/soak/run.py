@@ -1,12 +1,14 @@
 """Start the lines, have them do their turns, and judge what was measured.
 
 Each line is a process of its own, so that its memory is known. Only one works at a time, and the turns go round: what
-disturbs the machine for a while disturbs all of them.
+disturbs the machine for a while disturbs all of them. Whether a line has become slower is seen beside a young one, of
+the same kind, that begins late and takes turns with it: the machine is the same for both.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -24,7 +26,7 @@ from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
-from .figures import Trend, Usage, trend, usage
+from .figures import Estimate, Usage, trend, typical, usage
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Seconds between two kills of a worker, in each line, and until a line that stands still is measured.
@@ -33,8 +35,8 @@ KILL_EVERY, SETTLE = 60.0, 0.3
 SILENT = 120.0
 # The part of a soak that is left out: memory is taken for the first time in it.
 WARM_UP = 0.2
-# The line that the others are compared with.
-MACHINE = "MapData"
+# The part at its end in which each line has a young one beside it, and how many turns that is not yet compared for.
+YOUNG, YOUTH = 1 / 3, 3
 # Has glibc give the memory of an array back when it is freed. Of what threads free it keeps up to 64 MiB each else, and
 # takes half an hour to have it all.
 GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -60,39 +62,28 @@ class Figures:
     done: dict[str, Any] = field(default_factory=dict)  # what it said last
     ended: dict[str, list[int]] = field(default_factory=dict)  # what it held before and after
     failure: str = ""  # what it died of
-    machine: Figures | None = None  # of the line without workers, whose speed changes only as that of the machine does
+    young: Figures | None = None  # of the young line beside it
+    alone: int = 0  # how many of the turns were done before there was one
 
     @property
     def warm(self) -> list[Turn]:
         return [turn for turn in self.turns if turn.at >= WARM_UP * self.turns[-1].at]
 
     @property
-    def even(self) -> list[Turn]:
-        """The turns that did the same work."""
-        return [turn for turn in self.warm if not turn.killed]
-
-    @property
     def rate(self) -> float:
-        """Datapoints a second."""
-        return median([turn.rate for turn in self.even] or [math.nan])
+        """Datapoints a second, in turns without a kill."""
+        return median([turn.rate for turn in self.warm if not turn.killed] or [math.nan])
 
     @property
-    def growth(self) -> Trend:
+    def growth(self) -> Estimate:
         """MB in ten minutes."""
         return trend([turn.at / 600 for turn in self.warm], [turn.usage.megabytes for turn in self.warm])
 
     @property
-    def drift(self) -> Trend:
-        """Percent, from the first of the turns to the last, beside what the machine did in the same rounds."""
-        paces = [turn.rate for turn in self.turns]
-        if self.machine is not None:
-            paces = [pace / turn.rate for pace, turn in zip(paces, self.machine.turns, strict=False)]
-        even = [(turn.at, pace) for turn, pace in zip(self.turns, paces, strict=False) if turn in self.even]
-        if len(even) < 2:
-            return trend([], [])
-        times, paces = map(list, zip(*even, strict=True))
-        span, usual = times[-1] - times[0], median(paces)
-        return trend([time / span for time in times], [100 * pace / usual for pace in paces])
+    def drift(self) -> Estimate:
+        """By how many percent it is faster than the young one, in turns without a kill."""
+        pairs = zip(self.turns[self.alone :], self.young.turns if self.young else [], strict=False)
+        return typical([100 * (old.rate / young.rate - 1) for old, young in [*pairs][YOUTH:] if not old.killed])
 
     @property
     def most(self) -> dict[str, tuple[int, int]]:
@@ -108,13 +99,13 @@ class Figures:
 
     def problems(self) -> list[str]:
         """Say what is wrong."""
-        found = [self.failure] if self.failure else []
+        found = [line.failure for line in (self, self.young) if line and line.failure]
         if (dead := self.done.get("replaced", 0) - self.done.get("kills", 0)) > 0:
             found.append(f"{dead} workers died that nobody had killed")
-        if self.growth.slope >= GROWTH:
-            found.append(f"its memory grows by {self.growth.slope:.2f} MB in 10 minutes")
-        if abs(self.drift.slope) >= DRIFT and self.name != MACHINE:
-            found.append(f"its speed changes by {self.drift.slope:+.1f} % in the course of the soak")
+        if self.growth.value >= GROWTH:
+            found.append(f"its memory grows by {self.growth.value:.2f} MB in 10 minutes")
+        if abs(self.drift.value) >= DRIFT:
+            found.append(f"its speed is {self.drift.value:+.1f} % beside that of a young one")
         found += [
             f"it has up to {late} {what} in the second half, and up to {early} in the first"
             for what, (early, late) in self.most.items()
@@ -138,8 +129,11 @@ class Line:
         shrink: divides the work of a turn.
     """
 
+    young: Line | None
+
     def __init__(self, name: str, shrink: int) -> None:
-        self.figures = Figures(name)
+        self.figures, self.young = Figures(name), None
+        self._shrink = shrink
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # `end` closes it
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.soak.line", name, str(shrink)], cwd=ROOT, stdin=subprocess.PIPE,
@@ -177,6 +171,16 @@ class Line:
         done = self.figures.done = self.hear()
         received, seconds = (done[what] - before.get(what, 0) for what in ("received", "seconds"))
         self.figures.turns.append(Turn(at, measured, received / seconds, kill))
+
+    def pair(self) -> bool:
+        """Begin to work beside a young line; return whether that is there."""
+        self.young = Line(self.figures.name, self._shrink)
+        self.figures.young, self.figures.alone = self.young.figures, len(self.figures.turns)
+        return self.young.survives(self.young.hear)
+
+    @property
+    def both(self) -> list[Line]:
+        return [self, self.young] if self.young else [self]
 
     def leave(self) -> None:
         """Have it close its flow, and hear what it holds before and after."""
@@ -224,23 +228,26 @@ def soak(
         running = [line for line in lines if line.survives(line.hear)]
         begin = time.monotonic()
         killed = dict.fromkeys(running, begin)
-        while running:
+        for turn in itertools.count():
             for line in [*running]:
                 kill = time.monotonic() - killed[line] >= kill_every
                 if kill:
                     killed[line] = time.monotonic()
-                if not line.survives(partial(line.turn, begin, settle, kill)):
-                    running.remove(line)
+                for one in line.both[:: (-1) ** turn]:  # each is the first in every other round
+                    if not one.survives(partial(one.turn, begin, settle, kill and one is line)) and line in running:
+                        running.remove(line)
                 if stop.is_set():
                     break
-            if stop.is_set() or time.monotonic() - begin >= seconds:
+            now = time.monotonic() - begin
+            if stop.is_set() or not running or now >= seconds:
                 break
+            if now >= (1 - YOUNG) * seconds:
+                running = [line for line in running if line.young or line.pair()]
         for line in running:
-            line.survives(line.leave)
+            for one in line.both:
+                one.survives(one.leave)
     finally:
         for line in lines:
-            line.end()
-    figures = [line.figures for line in lines]
-    for one in figures:
-        one.machine = next((other for other in figures if other.name == MACHINE and other is not one), None)
-    return figures
+            for one in line.both:
+                one.end()
+    return [line.figures for line in lines]

@@ -14,9 +14,10 @@ import pytest
 
 import dataflow
 
-from .figures import Usage, trend, usage
+from . import run
+from .figures import Usage, trend, typical, usage
 from .line import KINDS, Kind, Line, Lost, skip
-from .run import MACHINE, Figures, Turn, soak
+from .run import Figures, Turn, soak
 
 SHRINK = 50
 
@@ -103,17 +104,29 @@ def test_a_trend_is_that_of_most_points():
     assert trend(range(20), values) == (2.0, 2.0, 2.0)
     values[4], values[15] = 500.0, -500.0
     found = trend(range(20), values)
-    assert found.slope == 2.0
+    assert found.value == 2.0
     assert found.low <= 2.0 <= found.high
 
 
+def test_what_is_typical_stands_between_what_is_not():
+    assert typical([5.0]) == (5.0, 5.0, 5.0)
+    assert typical([900.0, *range(1, 100), -900.0]) == (50.0, 40.0, 61.0)
+
+
 def steady(growth: float = 0.0, drift: float = 0.0, descriptors: int = 20) -> Figures:
-    """Make up the figures of half an hour: MB more in 10 minutes, percent faster, descriptors at the end."""
-    line = Figures("made up")
+    """Make up the figures of half an hour: MB more in 10 minutes, percent beside a young one, descriptors at the end.
+
+    The machine gives a tenth less from minute to minute.
+    """
+    line, young = Figures("made up", alone=20), Figures("made up")
+    line.young = young
     for minute in range(31):
         noise = (-1) ** minute
         used = Usage(300 + growth * minute / 10 + noise, 3, descriptors if minute == 30 else 20, 5)
-        line.turns.append(Turn(60.0 * minute, used, 1000 + drift * 10 * minute / 24 + noise, killed=False))
+        new = Turn(60.0 * minute, used, 1000 * 0.9**minute + noise, killed=False)
+        line.turns.append(new._replace(rate=new.rate * (1 + drift / 100) + noise / 10))
+        if minute >= line.alone:
+            young.turns.append(new if minute >= 23 else new._replace(rate=1.0))  # it has yet to begin
     return line
 
 
@@ -121,7 +134,7 @@ def steady(growth: float = 0.0, drift: float = 0.0, descriptors: int = 20) -> Fi
     ("line", "problem"),
     [
         pytest.param(steady(growth=1.2), "memory grows by 1.20 MB", id="memory"),
-        pytest.param(steady(drift=-6), r"speed changes by -[56]\.\d %", id="slower"),
+        pytest.param(steady(drift=-6), r"speed is -[56]\.\d % beside", id="slower"),
         pytest.param(steady(descriptors=21), "up to 21 descriptors in the second half, and up to 20", id="descriptors"),
     ],
 )
@@ -131,15 +144,17 @@ def test_what_grows_or_slows_down_is_a_problem(line: Figures, problem: str):
         assert not line.problems(), line.problems()
 
 
-def test_a_machine_that_slows_down_is_no_problem_of_its_lines():
-    line, alone = steady(drift=-15), steady(drift=-15)
-    alone.name = MACHINE
-    assert line.problems()
-    line.machine = alone
-    assert line.drift.slope == pytest.approx(0, abs=0.5)
-    assert line.problems() == alone.problems() == []
-    line.machine.turns = steady().turns
-    assert line.problems()
+@pytest.mark.slow
+def test_a_line_is_compared_with_a_young_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run, "YOUNG", 1.0)
+    (line,) = soak(["MapData"], 3.0, threading.Event(), shrink=SHRINK, settle=0.0)
+    assert line.young is not None
+    assert line.alone == 1
+    assert len(line.turns) == len(line.young.turns) + 1 > run.YOUTH + 2
+    assert -99 < line.drift.low <= line.drift.value <= line.drift.high
+    assert line.young.ended["before"] == line.young.ended["after"]
+    line.young.failure = "it ended with -6"
+    assert any("it ended with -6" in problem for problem in line.problems())
 
 
 def test_memory_of_this_process_and_of_files_without_a_name_is_counted():
