@@ -36,11 +36,11 @@ SILENT = 120.0
 # The part of a soak that is left out: memory is taken for the first time in it.
 WARM_UP = 0.2
 # The part at its end in which each line has a young one beside it, and how many turns that is not yet compared for.
-YOUNG, YOUTH = 1 / 3, 3
+YOUNG, YOUTH = 1 / 2, 3
 # Has glibc give the memory of an array back when it is freed. Of what threads free it keeps up to 64 MiB each else, and
 # takes half an hour to have it all.
 GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-# What is too much: MB in ten minutes, and percent.
+# What is too much: MB in ten minutes, and percent if that is no chance.
 GROWTH, DRIFT = 1.0, 5.0
 
 
@@ -104,8 +104,9 @@ class Figures:
             found.append(f"{dead} workers died that nobody had killed")
         if self.growth.value >= GROWTH:
             found.append(f"its memory grows by {self.growth.value:.2f} MB in 10 minutes")
-        if abs(self.drift.value) >= DRIFT:
-            found.append(f"its speed is {self.drift.value:+.1f} % beside that of a young one")
+        drift = self.drift
+        if abs(drift.value) >= DRIFT and not drift.low < 0 < drift.high:
+            found.append(f"its speed is {drift.value:+.1f} % beside that of a young one")
         found += [
             f"it has up to {late} {what} in the second half, and up to {early} in the first"
             for what, (early, late) in self.most.items()

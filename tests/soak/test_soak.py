@@ -144,6 +144,16 @@ def test_what_grows_or_slows_down_is_a_problem(line: Figures, problem: str):
         assert not line.problems(), line.problems()
 
 
+def test_what_may_be_chance_is_no_problem():
+    line = steady(drift=-6)
+    assert line.young is not None
+    line.young.turns[3:] = [
+        turn._replace(rate=turn.rate * (0.8, 1.0)[n % 2]) for n, turn in enumerate(line.young.turns[3:])
+    ]
+    assert line.drift.low < 0 < 5 < line.drift.value
+    assert line.problems() == []
+
+
 @pytest.mark.slow
 def test_a_line_is_compared_with_a_young_one(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(run, "YOUNG", 1.0)
