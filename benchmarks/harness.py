@@ -22,6 +22,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -187,7 +188,7 @@ def facts(packages: Sequence[str]) -> str:
     return (
         f"{model[1] if model else platform.processor()}, {os.cpu_count()} cores, {platform.system()}, load "
         f"{os.getloadavg()[0]:.1f} at the start; Python {platform.python_version()}, {', '.join(versions)}. "
-        f"`{' '.join(['python', *sys.argv])}`"
+        f"`{shlex.join(['python', *(word.removeprefix(f'{ROOT}/') for word in sys.argv)])}`"
     )
 
 

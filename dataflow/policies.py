@@ -106,7 +106,8 @@ class Skip(ErrorPolicy):
 
     Args:
         at_most: how many of a pass of the map, before ``TooManyErrors`` is raised; None is any number. A pass that is
-            resumed from a state counts from there, and a repeated flow is as many passes.
+            resumed from a state counts from there, or from the place before it that it goes back to after an error; a
+            repeated flow is as many passes.
         only: class, or tuple of classes, of the exceptions that are skipped. Others are raised.
 
     Raises:

@@ -156,7 +156,7 @@ class Pool:
             worker: its index.
             message: what its inbox yields.
             samples: the numbers of the datapoints in it, for the error if the worker dies.
-            slow: its answer may take long, such as one to go to a place in the middle of a pass.
+            slow: its answer may take long: a flow has to be reset for it, say, or to go to a place in a pass.
 
         Raises:
             TypeError: if it cannot be pickled; the message names the place inside the datapoint. The pool goes on.
@@ -175,6 +175,7 @@ class Pool:
             self._sent_bytes += size
             crew.send(worker, packed)
         except BaseException:  # a signal handler raised: nobody knows what was half done
+            crew.inside = False  # nothing is used any more, so the workers may leave by themselves
             self.close()
             raise
         finally:
@@ -205,6 +206,7 @@ class Pool:
                 elif len(self._ended) == self.workers or not self._listen(crew, block):
                     return None
         except BaseException:
+            crew.inside = False  # as in `send`
             self.close()
             raise
         finally:
@@ -331,12 +333,16 @@ class Pool:
         sent, self._sent[worker] = self._sent[worker], deque()
         self._ready.discard(worker)
         self._heard[worker] = self._waited
-        crew.restart(worker, self.forget)
+        try:
+            crew.restart(worker, self.forget)
+        except TypeError as unsendable:  # the dead one was forked, which a thread that runs by now forbids
+            raise error from unsendable
         messages = [one.message for one in sent]
         again = messages if self.again is None else self.again(worker, messages)
         for one, message in zip(sent, again, strict=True):
             packed, size = crew.pack(message)
-            self._sent[worker].append(Sent(one.samples, size, message, one.slow))
+            slow = one.slow or message is not one.message  # it goes back to where the dead one was
+            self._sent[worker].append(Sent(one.samples, size, message, slow))
             self._sent_bytes += size - one.size
             crew.send(worker, packed)
 

@@ -257,7 +257,8 @@ class ProcessCrew(Crew):
         if alone:
             for worker, (_, process) in enumerate(zip(self._channels, self._processes, strict=False)):
                 if worker not in self._ready:
-                    self._listen(worker)
+                    with contextlib.suppress(Exception):  # it may have been interrupted in the middle of a frame
+                        self._listen(worker)
                 if worker not in self._ready:  # it has done nothing yet, and may be busy with that for long
                     process.send(signal.SIGKILL)
             for channel in self._channels:

@@ -1,10 +1,11 @@
-"""An exception on its way from a worker to its place in the stream."""
+"""An exception on its way from a worker to its place in the stream, or where workers do not start."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..engine import Context
+from ..base import DataFlow
+from ..engine import Context, Pool
 from ..utils.remote_error import pack, unpack
 
 
@@ -28,6 +29,16 @@ def failed(error: Exception, context: Context, number: int) -> Failure:
         notes[:] = [note for note in notes if not note.startswith(f"in {context.stage}, worker ")]
     context.note(error, number)
     return Failure(error)
+
+
+def started(pool: Pool, flow: DataFlow) -> Pool:
+    """Start the workers of ``flow``, or say that they are its workers."""
+    try:
+        pool.start()
+    except Exception as error:
+        error.add_note(f"in {flow!r}")
+        raise
+    return pool
 
 
 def _unpacked(data: bytes) -> Failure:

@@ -45,7 +45,7 @@ from ..utils import check
 from ..utils.rng import KeyedGenerator, wants_rng
 from ..utils.row_list import RowList
 from .dispatch import Dispatch, Queues
-from .failure import failed
+from .failure import failed, started
 from .feed import Answer, Feed
 
 
@@ -58,8 +58,8 @@ class MapTask(Task):
     """
 
     def __init__(self, func: Callable[..., Any], on_error: ErrorPolicy | None) -> None:
-        self._func = func
-        self._on_error = on_error
+        self.map_func = func  # named as the user knows them, for the error where one cannot be sent to a process
+        self.on_error = on_error
 
     def run(self, inbox: Iterator[Any], context: Context) -> Iterator[Answer]:
         # A loop would keep what it has answered until it is asked again.
@@ -83,18 +83,18 @@ class MapTask(Task):
         lost = 0
         for j, dp in enumerate(context.each(rows), 1):
             try:
-                result = self._func(dp) if draw is None else self._func(dp, rng=draw(n + j))
+                result = self.map_func(dp) if draw is None else self.map_func(dp, rng=draw(n + j))
             except Exception as error:
-                if self._on_error is None:
+                if self.on_error is None:
                     return Answer(results, ends, failed(error, context, n + j - 1))
                 trial = Trial(dp, n + j - 1, partial(self._again, dp, draw, n + j, context), context.sleep)
                 try:
-                    result, fate = settled(self._on_error, error, trial)
+                    result, fate = settled(self.on_error, error, trial)
                 except Exception as unsettled:
                     return Answer(results, ends, failed(unsettled, context, n + j - 1), fates)
                 fates.append(fate)
                 lost += fate.fate != "retried"
-                if self._on_error.at_most is not None and lost > self._on_error.at_most:
+                if self.on_error.at_most is not None and lost > self.on_error.at_most:
                     return Answer(results, ends, None, fates)  # the consumer raises TooManyErrors
             if result is not None:
                 results.append(result)
@@ -105,7 +105,7 @@ class MapTask(Task):
         """Apply the function to a datapoint once more."""
         if context.alive is not None:
             context.alive()
-        return self._func(dp) if draw is None else self._func(dp, rng=draw(number))
+        return self.map_func(dp) if draw is None else self.map_func(dp, rng=draw(number))
 
 
 class Draws:
@@ -172,7 +172,7 @@ class ParallelMap(Forgiving, ProxyDataFlow):
     @property
     def _state_name(self) -> str:
         # A position among the same datapoints, whoever maps them; endless ones are numbered otherwise.
-        return "MapData" if self.strict else "EndlessMapData"
+        return "MapData" if self.strict else "MapData(strict=False)"
 
     def _pool(self) -> Pool:
         return Pool(
@@ -186,9 +186,7 @@ class ParallelMap(Forgiving, ProxyDataFlow):
     def _ready(self) -> Queues:
         """Return the workers, started unless they run."""
         if self._queues is None or self._queues.pid != os.getpid() or self._queues.pool.closed:
-            pool = self._pool()
-            pool.start()
-            self._queues = Queues(pool, self.buffer_size)
+            self._queues = Queues(started(self._pool(), self), self.buffer_size)
             self._gauge = self._queues.gauge
         return self._queues
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from ..base import DataFlow, ProxyDataFlow, as_flow
@@ -33,14 +32,24 @@ class ProcessRunner(Runner, ProxyDataFlow):
 
     @property
     def _make(self) -> Callable[[], DataFlow]:
-        return partial(_itself, self.ds)
+        return Copy(self.ds)
 
     def _replica(self) -> DataFlow:
         return self.ds
 
 
-def _itself(ds: DataFlow) -> DataFlow:
-    return ds
+class Copy:
+    """Return the copy of a flow that a process was given.
+
+    Args:
+        ds: the flow.
+    """
+
+    def __init__(self, ds: DataFlow) -> None:
+        self.ds = ds
+
+    def __call__(self) -> DataFlow:
+        return self.ds
 
 
 class MultiProcessRunner(ProcessRunner):

@@ -23,11 +23,6 @@ class Start(NamedTuple):
     skip: int
     reset: bool  # whether it is to be reset before
 
-    @property
-    def goes_back(self) -> bool:
-        """Whether it starts in the middle of a pass, to which it may have to run again."""
-        return self.skip > 0 or "ds" in self.place or "after" in self.place
-
 
 class Rows(NamedTuple):
     """A frame: the place of the replica, how many datapoints behind it to leave out, and the datapoints."""
@@ -45,11 +40,11 @@ class ReplicaTask(Task):
     """
 
     def __init__(self, make: Callable[[], DataFlow]) -> None:
-        self._make = make
+        self.make = make
         self.made: dict[int, DataFlow] = {}
 
     def run(self, inbox: Iterator[Any], context: Context) -> Iterator[Any]:
-        ds = self.made[context.worker] = _inside(None, self._make)
+        ds = self.made[context.worker] = _inside(None, self.make)
         stream: Stream | None = None
         try:
             _inside(None, ds.reset_state)

@@ -34,9 +34,10 @@ from typing import Any, ClassVar
 from ..base import DataFlow, length
 from ..engine import Pool
 from ..errors import UsageError
-from ..passes import Exclusive, Part, Place, Run, Walk, graph
+from ..passes import Exclusive, Part, Place, Run, Walk, graph, lost
 from ..utils.gauge import Gauge
 from ..utils.parts import Parts
+from .failure import started
 from .feed import MOST, weakly
 from .replicas import ReplicaTask, Rows, Start
 
@@ -132,7 +133,7 @@ class Lines:
             if worker in self._lost:
                 self._lost.discard(worker)
                 start = self._starts[worker]
-            self.pool.send(worker, (limit, start), slow=start is not None and start.goes_back)
+            self.pool.send(worker, (limit, start), slow=start is not None)
             self._asked[worker].append((limit, self.stream))
             self._in_hand[worker] += 1
             self._free[worker] -= limit
@@ -188,7 +189,10 @@ class Merge:
         self._runner = weakref.ref(runner)  # which keeps its last pass: a cycle would keep the workers
         self._part, self._outer = run.part(runner._replica()), run.replica
         self._size, self._workers = length(runner), runner._workers
-        self._carries = any(flow._carries for flow in graph(runner._replica()))
+        flows = graph(runner._replica())
+        self._carries = any(flow._carries for flow in flows)
+        # A runner inside of this one that merges copies: nobody can tell the order in which they come.
+        self._unordered = next((repr(flow) for flow in flows if flow._remote and flow._unordered), "")
         self.path: list[int] = at["pass"]
         self._before: int = at.get("n", 0)
         self._loaded: list[Any] | None = at.get("replicas")
@@ -204,6 +208,8 @@ class Merge:
 
     def place(self) -> Place:
         """Return where to start to continue behind the datapoint delivered last."""
+        if self._unordered:
+            return lost(self.path, f"{self._unordered} in a runner has no fixed order. Use one worker in it")
         places = self.places()
         if places is None:
             return {"pass": self.path}
@@ -215,7 +221,7 @@ class Merge:
             runner = self._runner()
             last = None if runner is None else runner._last
             if self._loaded is not None or last is None:
-                return self._loaded
+                return self._loaded and [[*pair] for pair in self._loaded]
             if self._goes_on_from(last):
                 return last.places()
             return self._after(last) if self._carries else None
@@ -255,7 +261,16 @@ class Merge:
             yield frame.rows
 
     def _start(self, runner: Runner) -> Lines:
-        """Set the replicas going, or let them run on."""
+        """Set the replicas going, or let them run on.
+
+        Raises:
+            UsageError: if dead workers are to be replaced, and the new ones could not go back to where those were.
+        """
+        if runner.restarts and self._unordered:
+            raise UsageError(
+                f"{runner!r} cannot restart a worker: {self._unordered} in it has no fixed order. Use one worker in "
+                "that, or restarts=0"
+            )
         lines, last = runner._ready(), runner._last
         self._places = self.places() or [[self._first(), 0] for _ in range(self._workers)]
         if self._loaded is not None or last is None or last._stream != lines.stream or not self._goes_on_from(last):
@@ -336,8 +351,7 @@ class Runner(DataFlow):
         return self._lines
 
     def _started(self, pool: Pool) -> Pool:
-        pool.start()
-        return pool
+        return started(pool, self)
 
     def _dismiss(self) -> None:
         """End the workers."""

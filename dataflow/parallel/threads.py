@@ -88,7 +88,7 @@ class MultiThreadRunner(Runner):
 
     def _started(self, pool: Pool) -> Pool:
         super()._started(pool)
-        pool.send(0, (0, None))  # answered when there is a flow
+        pool.send(0, (0, None), slow=True)  # answered when there is a flow
         pool.receive()
         assert isinstance(pool.task, ReplicaTask)
         self._sample = pool.task.made[0]

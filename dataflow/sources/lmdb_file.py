@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..base import RNGDataFlow
+from ..base import RNGDataFlow, as_flow
 from ..codec import loads
 from ..codec.record import FIRST_BYTE, decode
 from ..errors import CorruptDataError, MissingKeyError, UsageError
@@ -105,7 +105,7 @@ class _LMDBFlow(RNGDataFlow):
             return number, keys.item(number)
 
         rows = self._fetch(file, file.begin(self._buffers).get, keys, numbers)
-        return _located(rows, file, here), lambda: place_in(path, start + parts.given, size, self._shuffle)
+        return _located(rows, file, here, by_key=True), lambda: place_in(path, start + parts.given, size, self._shuffle)
 
     def _in_order(self, file: LMDBFile, at: Place) -> Walk:
         path, start, count = at["pass"], start_of(at, file.count, repr(file.path)), file.count
@@ -215,12 +215,19 @@ class LMDBDataDecoder(MapData):
         decoder: key, value -> datapoint, or None to drop it. A parameter ``rng`` is served as in ``MapData``.
 
     Raises:
-        TypeError: at construction, if ``decoder`` cannot be called.
+        TypeError: at construction, if ``lmdb_data`` is no flow, or ``decoder`` cannot be called.
         Exception: while iterating, whatever ``decoder`` raises, with a note that says at which datapoint.
     """
 
     def __init__(self, lmdb_data: Any, decoder: Callable[..., Any]) -> None:
         check.function(decoder=decoder)
+        try:
+            lmdb_data = as_flow(lmdb_data)
+        except TypeError:
+            raise TypeError(
+                f"lmdb_data must be LMDBData or another flow of pairs, got {check.seen(lmdb_data)}. "
+                "Of a path, give LMDBData(lmdb_path)"
+            ) from None
         super().__init__(lmdb_data, decoder)
         self.lmdb_data = self.ds
         self.decoder = decoder
@@ -298,7 +305,9 @@ class LMDBRecords(_LMDBFlow):
         return read
 
 
-def _located(rows: Iterator[Any], file: LMDBFile, here: Callable[[], tuple[int, bytes]]) -> Iterator[Any]:
+def _located(
+    rows: Iterator[Any], file: LMDBFile, here: Callable[[], tuple[int, bytes]], by_key: bool = False
+) -> Iterator[Any]:
     """Hand on ``rows``; an error says which record of which file it is about."""
     try:
         yield from rows
@@ -308,7 +317,7 @@ def _located(rows: Iterator[Any], file: LMDBFile, here: Callable[[], tuple[int, 
         raise CorruptDataError(f"{file.path!r} is damaged near record {here()[0]} ({error}). Copy it again") from error
     except Exception as error:
         number, key = here()
-        if _is_missing(file, key):
+        if by_key and _is_missing(file, key):  # else the file has given the key
             raise file.missing(key) from None
         where = f"{file.path!r}, record {number} (key {key!r})"
         if isinstance(error, CorruptDataError):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dataflow.engine import Pool, Task
+from dataflow.engine import Pool, Task, processes
 from dataflow.errors import UsageError, WorkerDied, WorkerError, WorkerTimeout
 
 KINDS = ["inline", "thread", "process", "zmq"]
@@ -465,6 +465,47 @@ def test_a_dead_worker_is_replaced_and_what_it_had_is_done_again(kind, method, c
     assert "worker 1 (pid " in caplog.text
     assert "was killed by SIGKILL" in caplog.text
     assert "It is replaced; 0 more may be." in caplog.text
+
+
+def test_one_that_can_neither_be_forked_nor_sent_is_not_replaced(monkeypatch):
+    methods = ["fork", "spawn"]  # by the time it dies threads run
+    monkeypatch.setattr(processes, "start_method", lambda _: methods.pop(0))
+    lock = threading.Lock()
+
+    class Dies(Task):
+        def run(self, inbox, context):
+            for _ in inbox:
+                with lock:
+                    os._exit(3)
+                yield
+
+    with Pool(Dies(), 1, kind="process", stage="Stage", restarts=3) as running:
+        running.send(0, 1, [17])
+        with pytest.raises(WorkerDied, match="exited with 3") as caught:
+            running.receive()
+    assert "cannot be sent to another process" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("kind", ["process", "zmq"])
+def test_after_an_error_the_other_workers_leave_by_themselves(kind, tmp_path):
+    class Cleans(Task):
+        def run(self, inbox, context):
+            try:
+                for number in inbox:
+                    if number < 0:
+                        raise ValueError(number)
+                    yield number
+            finally:
+                (tmp_path / str(context.worker)).touch()
+
+    with Pool(Cleans(), 3, kind=kind, stage="Stage", start_method="fork") as running:
+        for worker in range(3):
+            running.send(worker, worker)
+            assert running.receive() == (worker, worker)
+        running.send(1, -1)
+        with pytest.raises(ValueError, match="-1"):
+            running.receive()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
 
 
 def test_one_that_dies_again_and_again_is_an_error_in_the_end():

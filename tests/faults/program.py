@@ -18,6 +18,7 @@ import random
 import resource
 import signal
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -730,7 +731,7 @@ def func_holds_a_queue_and_a_lock() -> None:
 if __name__ == "__main__":
     name, KIND, METHOD, *part = sys.argv[1:]
     PART = bool(part)
-    MARK = os.path.abspath("it-happens")
+    MARK = os.path.join(tempfile.gettempdir(), f"it-happens-{os.getpid()}")
     # A shell starts background jobs with Ctrl-C ignored, and faults of it would then lie.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     dataflow.set_start_method(METHOD)

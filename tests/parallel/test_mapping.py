@@ -559,7 +559,9 @@ def test_the_state_of_an_endless_map_is_not_that_of_a_pass():
     with D.MultiThreadMapData(shuffled(), 1, tenfold) as df:
         next(iter(df))
         state = df.state_dict()
-    with pytest.raises(UsageError, match="taken from EndlessMapData <- DataFromList, and this flow is MapData <-"):
+    with pytest.raises(
+        UsageError, match=r"taken from MapData\(strict=False\) <- DataFromList, and this flow is MapData <-"
+    ):
         MapData(shuffled(), tenfold).load_state_dict(state)
 
 

@@ -125,6 +125,22 @@ def test_an_error_loses_nothing_where_the_order_is_not_fixed(make):
     assert len(got[0]) == 1 or sorted(dp[1] for dp in got) == list(range(400))
 
 
+@pytest.mark.parametrize("kind", ["thread", "fork", "zmq"])
+def test_an_error_in_a_pass_that_was_continued_loses_nothing(kind, make_runner):
+    got, state = [], None
+    for error in (None, 60, None):
+        with make_runner(kind, lambda at=error: MapData(numbers(100), FailsOnce(at))) as df:
+            if state is not None:
+                df.load_state_dict(state)
+            if error is None:
+                got += islice(df, None if got else 10)
+                state = df.state_dict()
+            else:
+                more, state = until_it_fails(df)
+                got += more
+    assert values(got) == [*range(100)]
+
+
 @pytest.mark.parametrize("options", [{}, {"ordered": True}, {"restarts": 1}], ids=str)
 def test_an_error_loses_nothing_of_a_batch_that_was_begun(options):
     with MultiProcessMapAndBatchData(numbers(64), 2, FailsOnce(22), 4, start_method="fork", **options) as df:

@@ -54,6 +54,30 @@ CRASHES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("make", "place", "stage"),
+    [
+        pytest.param(
+            lambda func: MultiProcessMapData(numbers(3), 2, func, start_method="spawn"),
+            "task.map_func's variable lock",
+            "in MultiProcessMapDataZMQ(ds=DataFromList, num_proc=2, map_func=<lambda>, start_method='spawn')",
+            id="map",
+        ),
+        pytest.param(
+            lambda func: MultiProcessRunner(MapData(numbers(3), func), 9, 2, start_method="spawn"),
+            "task.make.ds.func's variable lock",
+            "in MultiProcessRunner(ds=MapData, num_prefetch=9, num_proc=2, start_method='spawn')",
+            id="runner",
+        ),
+    ],
+)
+def test_a_function_that_cannot_be_sent_is_named_with_its_stage(make, place, stage):
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match=f"^{place} is a lock and cannot be sent .* Take it out, or make") as caught:
+        make(lambda dp: (lock, dp)).reset_state()
+    assert caught.value.__notes__ == [stage]
+
+
 class InReset(ProxyDataFlow):
     def __init__(self, ds, crash):
         super().__init__(ds)

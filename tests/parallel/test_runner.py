@@ -26,7 +26,7 @@ from dataflow import (
     RNGDataFlow,
 )
 from dataflow.errors import EmptyFlowError, UsageError, WorkerDied
-from dataflow.parallel import MultiThreadMapData
+from dataflow.parallel import MultiThreadMapData, MultiThreadRunner
 from dataflow.passes import Run
 from dataflow.testing import FailsAt, check_dataflow, numbers
 
@@ -510,6 +510,53 @@ def test_each_of_several_workers_is_replaced_and_its_copy_goes_on(tmp_path):
     counts = [received.count(i) for i in range(60)]
     assert counts == sorted(counts, reverse=True)
     assert (sum(counts), counts[-1] > 0, counts[0] <= 3) == (120, True, True)
+
+
+class LateAndMortal(D.ProxyDataFlow):
+    """Takes its time to be reset, and for each datapoint; the first process that comes to 30 dies there."""
+
+    def __init__(self, mark):
+        super().__init__(numbers(60))
+        self.mark = mark
+
+    def reset_state(self):
+        time.sleep(0.3)
+        super().reset_state()
+
+    def __iter__(self):
+        for dp in self.ds:
+            time.sleep(0.01)
+            if dp[0] == 30 and not self.mark.exists():
+                self.mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield dp
+
+
+def test_what_starts_and_goes_back_is_not_taken_for_stuck(tmp_path):
+    with D.MultiProcessRunner(
+        LateAndMortal(tmp_path / "died"), 8, 1, start_method="fork", timeout=0.15, restarts=1
+    ) as df:
+        assert values(df) == [*range(60)]
+    assert (tmp_path / "died").exists()
+    with MultiThreadRunner(lambda: LateAndMortal(tmp_path / "died"), 8, 1, timeout=0.15) as df:
+        assert values(df) == [*range(60)]
+
+
+def test_a_runner_of_copies_that_merge_has_no_position(make_runner):
+    with make_runner("fork", lambda: make_runner("fork", counting, workers=2)) as df:
+        it = iter(df)
+        next(it)
+        with pytest.raises(UsageError, match=r"no position.*Run\(.*\) in a runner has no fixed order"):
+            df.state_dict()
+
+
+def test_a_runner_of_copies_that_merge_cannot_restart_a_worker(make_runner):
+    ds = make_runner("fork", counting, workers=2)
+    with (
+        D.MultiProcessRunner(ds, 8, 1, start_method="fork", restarts=1) as df,
+        pytest.raises(UsageError, match=r"cannot restart a worker.*Use one worker in that, or restarts=0"),
+    ):
+        next(iter(df))
 
 
 def test_without_restarts_a_death_is_an_error(tmp_path):

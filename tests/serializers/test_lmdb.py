@@ -464,6 +464,14 @@ def test_a_key_that_is_listed_and_not_there_is_an_error(path):
             list(LMDBSerializer.load(path, shuffle=True, verify=verify))
 
 
+def test_a_damaged_record_whose_key_is_damaged_too_is_damage(path, images):
+    content = pathlib.Path(path).read_bytes()
+    content = content.replace(b"00000003\xc1", b"0000\0\0\0\0\xc1").replace(bytes([3] * 60), bytes([4] * 60))
+    pathlib.Path(path).write_bytes(content)
+    with pytest.raises(CorruptDataError, match=r"x\.lmdb', record 3 \(key b'0000\\x00"):
+        list(LMDBSerializer.load(path, shuffle=False))
+
+
 def test_values_of_something_else_are_an_error_with_file_record_and_key(path):
     env = lmdb.open(path, subdir=False, lock=False)
     with env.begin(write=True) as txn:
