@@ -27,7 +27,7 @@ import types
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from operator import itemgetter
+from operator import countOf, itemgetter
 from typing import Any
 
 import numpy as np
@@ -109,23 +109,23 @@ class Packed:
 
 def _layout(rows: Sequence[Any]) -> tuple[type | None, Keys]:
     """Return the type that all rows have and the keys of each, or None if these differ."""
-    kind = _only(map(type, rows))
+    kind = _type_of(rows)
     if kind not in (dict, list, tuple) or len(rows[0]) > MOST_COLUMNS:
         return None, ()
     if kind is dict:
         # All keys in one list: that says the same as row by row, since no dict has a key twice, in half the time.
         keys = [*chain.from_iterable(rows)]
-        if _only(map(type, keys)) is str and keys == [*rows[0]] * len(rows):
+        if _type_of(keys) is str and keys == [*rows[0]] * len(rows):
             return dict, tuple(rows[0])
-    elif width := _only(map(len, rows)):
+    elif (width := len(rows[0])) and countOf(map(len, rows), width) == len(rows):
         return kind, tuple(range(width))
     return None, ()
 
 
-def _only(values: Iterable[Any]) -> Any:
-    """Return the value that all of ``values`` are; None if they differ, or there are none."""
-    different = {*values}
-    return different.pop() if len(different) == 1 else None
+def _type_of(values: Sequence[Any]) -> type | None:
+    """Return the type that all of ``values`` have; None if they differ, or there are none."""
+    kind = type(values[0]) if values else None
+    return kind if countOf(map(type, values), kind) == len(values) else None
 
 
 @functools.lru_cache
@@ -181,7 +181,7 @@ class Spans:
 
 def _column(values: Sequence[Any], suffix: str, of_main: dict[str, Any]) -> Numbers | Arrays | Spans:
     """Pack the values at one key of all rows; ``suffix`` is how one writes the key."""
-    kind, count = _only(map(type, values)), len(values)
+    kind, count = _type_of(values), len(values)
     if kind in _PYTHON or kind in _SCALARS:
         with contextlib.suppress(OverflowError):  # an int beyond 64 bits
             return Numbers(values, kind)
