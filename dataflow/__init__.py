@@ -52,7 +52,8 @@ from .sources import (
 from .utils.later import loaded_later
 from .utils.rng import set_seed
 
-if TYPE_CHECKING:  # the modules of formats are loaded when they are asked for
+if TYPE_CHECKING:  # these are loaded when they are asked for
+    from . import testing as testing
     from .serializers import (
         ArrowSerializer,
         HDF5Serializer,
@@ -149,15 +150,18 @@ _OLD_NAMES = {
     "PrefetchData": (None, "MultiProcessRunner"),
     "PrefetchDataZMQ": (None, "MultiProcessRunnerZMQ"),
     "ThreadedMapData": (None, "MultiThreadMapData"),
-    "dftools": ("serializers", "LMDBSerializer.save"),
+    "dftools": ("serializers.old_names", "LMDBSerializer.save"),  # was a module
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return import_module(".testing", __name__)
     if name not in _OLD_NAMES:
         return loaded_later(__name__, _LATER, name)
-    module, new = _OLD_NAMES[name]
+    place, new = _OLD_NAMES[name]
     warnings.warn(f"dataflow.{name} is an old name, use {new}", DeprecationWarning, stacklevel=2)
-    if module is None:
+    if place is None:
         return globals()[new]
-    return getattr(import_module(f".{module}", __name__), "old_names" if name == "dftools" else name)
+    module = import_module(f".{place}", __name__)
+    return module if name == "dftools" else getattr(module, name)

@@ -37,7 +37,7 @@ class TooManyErrors(DataFlowError, RuntimeError):
 
 
 class MissingKeyError(DataFlowError, KeyError):
-    """A key that a data file does not hold."""
+    """A key that a data file or a datapoint does not hold."""
 
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which would quote the whole message.

@@ -591,6 +591,22 @@ def test_every_flipped_bit_of_a_record_is_found():
             loads(damaged)
 
 
+@pytest.mark.parametrize(("size", "checksum"), [(0x4446 + 3, True), (0x6466 + 3, False)], ids=["checked", "unchecked"])
+@pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
+def test_a_record_that_msgpack_takes_for_bytes_is_corrupt(wrap, size, checksum):
+    data = b"\xc5" + dumps([bytes(size - len(dumps([b""])))], checksum=checksum)[1:]
+    assert type(msgpack.unpackb(data)) is bytes
+    with pytest.raises(CorruptDataError, match="a record whose first byte is C5, not C1"):
+        loads(wrap(data))
+
+
+def test_bytes_that_begin_as_a_record_goes_on_are_bytes():
+    value = b"\x01" + bytes(17_477)
+    data = dumps(value, serializer="msgpack-numpy")
+    assert data[1:4] == dumps(value)[1:4]
+    assert loads(data) == value
+
+
 def test_an_unverified_record_with_a_flipped_bit_gives_a_value_or_is_corrupt():
     corrupt = 0
     for damaged in flips(dumps(SMALL)):

@@ -6,6 +6,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+import dataflow
+
 # Packages beside numpy and the standard library that `import dataflow` may load: none.
 PROGRAM = """
 import sys
@@ -47,6 +51,33 @@ def test_the_modules_of_formats_are_loaded_when_they_are_asked_for():
         "['dataflow.sources.caffe']",
         "['dataflow.serializers.hdf5', 'dataflow.sources.caffe']",
     ]
+
+
+def test_each_name_that_is_loaded_later_is_there_when_it_is_the_first_to_be_asked_for():
+    program = (
+        "import sys, warnings, dataflow\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)\n"
+        "for name in [*dataflow._LATER, *dataflow._OLD_NAMES, 'testing']:\n"
+        "    for module in [module for module in sys.modules if module.partition('.')[0] == 'dataflow']:\n"
+        "        del sys.modules[module]\n"
+        "    exec(f'from dataflow import {name}')\n"
+        "    import dataflow\n"
+        "    print(name, hasattr(dataflow, name))"
+    )
+    wanted = [*dataflow._LATER, *dataflow._OLD_NAMES, "testing"]
+    assert run(program).splitlines() == [f"{name} True" for name in wanted]
+
+
+@pytest.mark.parametrize(
+    "name", ["dftools.dump_dataflow_to_lmdb", "testing.check_dataflow", "LMDBDataPoint", "TarSerializer.save"]
+)
+def test_a_name_is_there_in_a_new_interpreter(name):
+    assert run(f"import dataflow; print(callable(dataflow.{name}))", PYTHONWARNINGS="ignore") == "True"
+
+
+def test_the_module_for_tests_is_loaded_when_it_is_asked_for():
+    program = "import sys, dataflow; print('dataflow.testing' in sys.modules, dataflow.testing.__name__)"
+    assert run(program) == "False dataflow.testing"
 
 
 def test_a_flow_runs_without_an_optional_package():

@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ..errors import DataFlowTerminated
 from .failure import explain
-from .target import IN_WORDS, TargetError, is_data_file, similar
+from .target import TargetError, is_data_file, similar
+from .words import in_words
 
 COMMANDS = {
     "speed": "measure how fast a flow yields its datapoints",
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, SystemExit, DataFlowTerminated) as error:
         if isinstance(error, BrokenPipeError) and _stdout_is_closed():
             return PIPE_CLOSED
-        print(_in_its_words(explain(error), args), file=sys.stderr)
+        print(_told(error, args), file=sys.stderr)
         return FAILED
 
 
@@ -98,12 +99,12 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _in_its_words(text: str, args: argparse.Namespace) -> str:
-    """Name an option in the place of an argument that only code could give."""
-    if is_data_file(getattr(args, "target", "") or getattr(args, "file", "")):
-        for argument, option in IN_WORDS.values():
-            text = text.replace(argument, option)
-    return text
+def _told(error: BaseException, args: argparse.Namespace) -> str:
+    """Say what went wrong. Of a data file in our words, and without a traceback unless it may run code."""
+    name = getattr(args, "target", "") or getattr(args, "file", "")
+    if not name or not is_data_file(name):
+        return explain(error)
+    return in_words(explain(error, code=args.allow_pickle))
 
 
 def _version() -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..utils.describe import describe
 from . import target
+from .words import in_words
 
 EXAMPLES = """\
 examples:
@@ -31,10 +32,16 @@ def run(args: argparse.Namespace) -> None:
     """Print what is found; an error in the first datapoint comes behind that."""
     found = {"file": args.file, **target.reader(args.file).inspect(args.file)}
     try:
-        if found.get("codec", "") not in (None, "arrays"):  # these hold no datapoints
+        if _holds_datapoints(found) or args.data_paths:
             found[FIRST] = _first(args.file, target.options(args))
     finally:
-        print(json.dumps(found) if args.json else _text(found))
+        print(json.dumps(found) if args.json else in_words(_text(found)))
+
+
+def _holds_datapoints(found: dict[str, Any]) -> bool:
+    """Say whether a file can be read as it is; values without a codec cannot, unless they stand in columns."""
+    codec = found.get("codec")
+    return "columns" in found if codec is None else codec not in ("arrays", "datasets")
 
 
 def _first(file: str, options: dict[str, Any]) -> list[str] | None:

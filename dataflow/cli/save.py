@@ -15,6 +15,7 @@ from ..utils.open_file import size_of
 from ..utils.open_lmdb import data_file
 from ..utils.shards import shard_paths
 from . import target
+from .words import counted
 
 EXAMPLES = f"""\
 {target.HELP}
@@ -56,14 +57,14 @@ def write(source: str, file: str, options: dict[str, Any]) -> str:
             if not df.count:
                 error.__notes__ = []  # which say at what datapoint it was
             raise
-    return f"{df.count:,} datapoints, {size(file)}"
+    return f"{counted(df.count, 'datapoint')}, {size(file)}"
 
 
 def size(file: str) -> str:
     """Return the size of a file as text, or of all shards that it stands for."""
     files = [data_file(file)] if os.path.isdir(file) else shard_paths(file)
     total = sum(map(size_of, files))
-    return f"{total / 1e6:,.1f} MB" if total >= 100_000 else f"{total:,} bytes"
+    return f"{total / 1e6:,.1f} MB" if total >= 100_000 else counted(total, "byte")
 
 
 class _Counted(ProxyDataFlow):

@@ -74,6 +74,6 @@ def _measure(flow: DataFlow, size: int, warmup: int) -> SpeedReport:
     # Not by TestDataSpeed, which keeps the datapoints of a flow that cannot go back.
     with flow as df, progress(warmup + size, "speed") as bar:
         report = measure(iter(df), size, warmup, lambda _: bar.update())
-        gauges = [(repr(stage), stage._gauge) for stage in graph(df) if stage._gauge is not None]
-    buffers = [gauge.report(name) for name, gauge in gauges]
+        # Before the workers are closed: that takes time, too.
+        buffers = [stage._gauge.report(repr(stage)) for stage in graph(df) if stage._gauge is not None]
     return dataclasses.replace(report, buffers=[buffer for buffer in buffers if buffer is not None])

@@ -23,6 +23,7 @@ from ..serializers import load as load_file
 from ..utils import check
 from ..utils.open_file import is_url
 from ..utils.shards import has_number
+from .words import IN_WORDS
 
 HELP = """\
 TARGET is one of
@@ -32,13 +33,6 @@ TARGET is one of
   path/to/data.lmdb           a data file, read in its order: .lmdb .tfrecord .npz .h5 .tar .parquet .arrow .svm
                               and others; or its URL, or a folder with an LMDB file in it
 """
-
-
-# An option of ``dataflow.load`` -> how an error names it as a way out, and how it is called here.
-IN_WORDS = {
-    "allow_pickle": ("allow_pickle=True", "--allow-pickle"),
-    "data_paths": ("data_paths=[...]", "--data-paths NAME,NAME"),
-}
 
 
 class TargetError(UsageError):
@@ -107,14 +101,14 @@ def is_data_file(target: str) -> bool:
     return known or is_url(target) or os.path.exists(target) or ":" not in target
 
 
-def serializer(path: str) -> Any:
+def serializer(path: str, *, writes: bool = False) -> Any:
     """Return the class that reads and writes files with the suffix of ``path``.
 
     Raises:
         TargetError: if there is none.
     """
     try:
-        return serializer_of(path)
+        return serializer_of(path, writes=writes)
     except ValueError as error:
         raise TargetError(str(error)) from None
 
@@ -138,7 +132,7 @@ def writer(path: str) -> Any:
     Raises:
         TargetError: if there is none.
     """
-    kind = serializer(path)
+    kind = serializer(path, writes=True)
     if not hasattr(kind, "save"):
         raise TargetError(f"files like {path!r} are only read here: choose another suffix, such as .lmdb")
     return kind
@@ -152,6 +146,10 @@ def _find(target: str, options: dict[str, Any]) -> Any:
         given = " and ".join(IN_WORDS[name][1].partition(" ")[0] for name in options)
         raise TargetError(f"{given}: for data files only, and {target!r} is code. Say it there, to what reads the file")
     place, _, name = target.rpartition(":")
+    if not name:
+        raise TargetError(f"{target!r} names no function: say which behind the colon, as in {target}make_flow")
+    if not place:
+        raise TargetError(f"{target!r} names no file or module: say which before the colon, as in train.py{target}")
     module = _run_file(place) if place.endswith(".py") or "/" in place else _import(place)
     return _look_up(module, place, name)
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from ..errors import CorruptDataError, UsageError
 from ..utils.progress import progress
 from . import target, verify_child
+from .words import counted, in_words
 
 EXAMPLES = """\
 examples:
@@ -37,11 +38,11 @@ def run(args: argparse.Namespace) -> None:
     """Print a line for each damaged record, or one that says that there is none."""
     target.reader(args.file)
     read = 0
-    checksums, ended = "", False
+    checksums, counts, ended = "", True, False
     with (
         _child(args.file, args.allow_pickle) as process,
         progress(None, "verify", " records") as bar,
-        _Faults(bar.write) as faults,
+        _Faults(lambda line: bar.write(in_words(line))) as faults,
     ):
         assert process.stdout is not None
         for line in process.stdout:
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
                 bar.update()
                 continue
             match json.loads(line):
-                case {"datapoints": total, "checksums": checksums}:
+                case {"datapoints": total, "checksums": checksums, "counts": counts}:
                     bar.total = total
                 case {"number": number, "why": why}:
                     faults.add(number, why)
@@ -66,10 +67,14 @@ def run(args: argparse.Namespace) -> None:
     if faults.count:
         # Not "of so many": a fault may be one of the file, and a record that is lost was not read.
         raise CorruptDataError(
-            f"{args.file!r} is damaged: {faults.count:,} fault{'s' * (faults.count > 1)}, {read:,} records read"
+            f"{args.file!r} is damaged: {counted(faults.count, 'fault')}, {counted(read, 'record')} read"
         )
-    unseen = "" if checksums != "none" else "; it has no checksums that would tell a changed value"
-    print(f"{args.file}: all {read:,} records can be read{unseen}")
+    unseen = ""
+    if checksums == "none":
+        unseen = "; it has no checksums that would tell a changed value"
+    if not counts:
+        unseen += "; without an index nothing tells whether it was cut between two records, or records were removed"
+    print(f"{args.file}: {'the' if read == 1 else 'all'} {counted(read, 'record')} can be read{unseen}")
 
 
 class _Faults:

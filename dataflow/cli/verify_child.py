@@ -2,7 +2,8 @@
 
 Its output is a line for each event, and the process that started it reads along::
 
-    {"datapoints": 5000, "checksums": "every record"}
+    {"datapoints": 5000, "checksums": "every record", "counts": true}
+                                    counts: whether the file, or its index, tells how many records there are to be
                                     (empty) a record has been read, so that a crash is known by its record
     {"number": 17, "why": "..."}    it is damaged; the number is null where the file itself is at fault
     {"end": true}                   all have been read; or {"failure": "..."}: the file cannot be read at all
@@ -40,12 +41,12 @@ def main(file: str, *options: str) -> None:
     try:
         with suppress(CorruptDataError):  # what is wrong with it, is found below
             found = kind.inspect(file)
-            tell(datapoints=found["datapoints"], checksums=found["checksums"])
+            tell(datapoints=found["datapoints"], checksums=found["checksums"], counts=found.get("index", True))
         for number, why in kind.damages(file, on_record=partial(os.write, out, READ), **allowed):
             tell(number=number, why=why)
         tell(end=True)
     except Exception as error:
-        tell(failure=explain(error).removeprefix("dataflow: "))
+        tell(failure=explain(error, code=bool(options)).removeprefix("dataflow: "))
 
 
 if __name__ == "__main__":

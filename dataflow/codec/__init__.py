@@ -28,12 +28,14 @@ from typing import Any
 from ..errors import CorruptDataError
 from ..utils import check
 from .legacy import dump_msgpack, load_msgpack, load_pickle
-from .record import FIRST_BYTE, checksum, decode, encode
+from .record import CHECKED, FIRST_BYTE, UNCHECKED, checksum, decode, encode
 
 __all__ = ["SERIALIZERS", "checksum", "dumps", "loads"]
 
 SERIALIZERS = ("dataflow", "msgpack-numpy", "pickle")
 
+# What follows the first byte of a record.
+_MAGIC = (CHECKED[1:], UNCHECKED[1:])
 _PICKLE = 0x80  # then the protocol, 2 to 5; in msgpack it is an empty map, with nothing behind it
 
 
@@ -93,7 +95,18 @@ def loads(data: Any, allow_pickle: bool = False, *, copy: bool = True, verify: b
         return decode(data, copy, verify)
     if first == _PICKLE and len(data) > 1 and 2 <= data[1] <= 5:
         return load_pickle(data, allow_pickle)
+    if data[1:4] in _MAGIC:
+        _refuse_record(data)
     return load_msgpack(data, allow_pickle, copy)
+
+
+def _refuse_record(data: Any) -> None:
+    """Raise if ``data`` is a record but for its first byte: with C5 there, msgpack reads one of 17,481 bytes."""
+    try:
+        decode(bytes([FIRST_BYTE]) + data[1:], False, True)
+    except CorruptDataError:
+        return  # a value of msgpack that begins alike
+    raise CorruptDataError(f"a record whose first byte is {data[0]:02X}, not {FIRST_BYTE:02X}: damaged. Copy it again")
 
 
 def _flat(data: Any) -> Any:

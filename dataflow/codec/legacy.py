@@ -61,9 +61,8 @@ def load_msgpack(data: Any, allow_pickle: bool, copy: bool) -> Any:
         _refuse_deep(dp)
         return dp
     except (ValueError, TypeError, OverflowError) as error:
-        raise CorruptDataError(
-            f"neither a record of dataflow nor one msgpack value: {error}. Write it again"
-        ) from error
+        why = str(error).rstrip(".")
+        raise CorruptDataError(f"neither a record of dataflow nor one msgpack value: {why}. Write it again") from error
 
 
 def _refuse_deep(dp: Any) -> None:

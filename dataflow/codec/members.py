@@ -116,10 +116,15 @@ def _read_text(data: bytearray, *_: bool) -> str:
 
 
 def _write_text(value: Any) -> bytes:
+    return _encoded(_checked(str, value), "")
+
+
+def _encoded(text: str, where: str) -> bytes:
+    """Return ``text`` as UTF-8, which has no halves of characters; two of them would be a whole one in JSON."""
     try:
-        return _checked(str, value).encode()  # type: ignore[no-any-return]
+        return text.encode()
     except UnicodeEncodeError as error:
-        raise TypeError(f"its text is not Unicode ({error}). {_OTHERWISE}") from None
+        raise TypeError(f"its text is not Unicode ({error}){where and f' (at {where})'}. {_OTHERWISE}") from None
 
 
 def _read_number(data: bytearray, *_: bool) -> int:
@@ -152,12 +157,17 @@ def _check_json(value: Any, where: str, depth: int) -> None:
     kind = type(value)
     if kind is dict and all(type(key) is str for key in value):
         items = value.items()
+        for key in value:
+            _encoded(key, where)
     elif kind is list:
         items = enumerate(value)
     elif kind is int:
         _few_digits(value)
         return
-    elif kind in (str, bool) or value is None or (kind is float and not math.isnan(value)):
+    elif kind is str:
+        _encoded(value, where)
+        return
+    elif kind is bool or value is None or (kind is float and not math.isnan(value)):
         return
     else:
         what = "a dict with keys that are not str" if kind is dict else "nan" if kind is float else kind.__name__

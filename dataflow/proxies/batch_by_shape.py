@@ -11,6 +11,7 @@ from ..base import ProxyDataFlow
 from ..passes import Exclusive, Place, Run, Walk, below, locate
 from ..utils import check
 from .batch import BatchData
+from .component import look_up
 
 # The place of the flow below is noted every so many datapoints, so that to find one again at most so many are read.
 STRETCH = 256
@@ -65,6 +66,7 @@ class BatchDataByShape(BatchData):
     Raises:
         ValueError: at construction, if ``batch_size`` is below 1.
         TypeError: while iterating, if a component ``idx`` has no shape.
+        IndexError: while iterating, if a datapoint has no such component (KeyError for a dict).
         BatchError: while iterating, if other components differ within a batch.
         UsageError: while iterating, at the first ``next`` of a second pass that overlaps.
     """
@@ -128,5 +130,10 @@ class BatchDataByShape(BatchData):
                 f"component {self.idx!r} must be an array to be grouped by its shape, got {check.seen(dp[self.idx])}. "
                 f"Name another with idx, or make it one, e.g. MapDataComponent(ds, np.asarray, index={self.idx!r})"
             )
+        else:
+            try:
+                look_up(dp, self.idx, "idx")
+            except Exception as missing:
+                error = missing
         locate(error, self, number)
         return error

@@ -12,6 +12,7 @@ from ..policies import ErrorPolicy, ErrorReport, Forgiving, Trial, checked, sett
 from ..utils import check
 from ..utils.rng import KeyedGenerator, wants_rng
 from ..utils.tally import tally
+from .component import look_up
 
 
 class MapData(Forgiving, ProxyDataFlow):
@@ -140,7 +141,12 @@ class MapDataComponent(MapData):
         index = self.index
 
         def apply(dp: Any, **rng: Any) -> Any:
-            component = func(dp[index], **rng)
+            try:  # costs nothing until it raises
+                component = dp[index]
+            except (IndexError, KeyError, TypeError):
+                look_up(dp, index, "index")  # raises, and says what there is
+                raise
+            component = func(component, **rng)
             if component is None:
                 return None
             changed = dict(dp) if isinstance(dp, dict) else list(dp)
@@ -174,6 +180,11 @@ class SelectComponent(MapData):
 
 
 def _select(idxs: Sequence[Any], dp: Any) -> Any:
-    if isinstance(dp, dict):
-        return {key: dp[key] for key in idxs}
-    return [dp[index] for index in idxs]
+    try:
+        if isinstance(dp, dict):
+            return {key: dp[key] for key in idxs}
+        return [dp[index] for index in idxs]
+    except (IndexError, KeyError, TypeError):
+        for index in idxs:
+            look_up(dp, index, "idxs")
+        raise

@@ -53,9 +53,9 @@ class HDF5Serializer:
             FileExistsError: if the file exists.
             OSError: with ``path`` in it, if it cannot be written, such as PermissionError or one for a full disk.
             UsageError: if the flow never ends.
-            TypeError: if a component cannot be held; the message says which, and a note in which datapoint.
-            ValueError: if a component has another shape than in the first datapoint, or the number of components is
-                another than there or in ``data_paths``, or paths are not different names.
+            TypeError: if a component cannot be held, or is not like that of the first datapoint, in its shape, say;
+                the message says which, and a note in which datapoint.
+            ValueError: if ``data_paths`` has not one name for each component, or paths are not different names.
         """
         given = None if data_paths is None else checked_paths(data_paths)
         with saving(df, path, by="HDF5Serializer.save") as job, Sink(job.temporary) as sink:

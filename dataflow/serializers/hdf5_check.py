@@ -61,3 +61,8 @@ def damages(path: Any, *, on_record: Callable[[], None] | None = None) -> Iterat
             yield number, fault
         if on_record is not None:
             on_record()
+    if layout is not None:
+        for column in columns:
+            if column.size != layout.size:
+                why = f"dataset {column.path!r} has {column.size:,} rows, and {layout.size:,} were written"
+                yield min(column.size, layout.size), why

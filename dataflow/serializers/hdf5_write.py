@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -83,10 +84,12 @@ class Writer:
     ) -> None:
         self._container = type(first)
         if self._container not in CONTAINERS:
-            raise TypeError(f"cannot save a {self._container.__name__} as a datapoint. Make it a list or a dict")
+            raise TypeError(
+                f"cannot save a datapoint of type {self._container.__name__} to HDF5. Make it a list or a dict"
+            )
         self._keys: list[Any] = list(first) if self._container is dict else list(range(len(first)))
         if not self._keys:
-            raise ValueError(f"cannot save a datapoint without components to HDF5. Put something into it, {_OTHERS}")
+            raise TypeError(f"cannot save a datapoint without components to HDF5. Put something into it, {_OTHERS}")
         paths = _paths(self._keys, self._container is dict, data_paths)
         self._columns = [
             _Column(file, path, (key,), first[key], total, confirm) for key, path in zip(self._keys, paths, strict=True)
@@ -96,17 +99,17 @@ class Writer:
         """Add a datapoint."""
         if type(dp) is not self._container:
             raise TypeError(
-                f"the first datapoint is a {self._container.__name__}, and here is a {type(dp).__name__}. "
+                f"the first datapoint is of type {self._container.__name__}, and this one of type {type(dp).__name__}. "
                 f"Make them alike, {_OTHERS}"
             )
         if len(dp) != len(self._keys):
-            raise ValueError(
-                f"the first datapoint has {len(self._keys)} components, and here are {len(dp)}. "
+            raise TypeError(
+                f"the number of components is {len(dp)}, and in the first datapoint {len(self._keys)}. "
                 f"Make them alike, {_OTHERS}"
             )
         if self._container is dict:
             if missing := [key for key in self._keys if key not in dp]:
-                raise ValueError(
+                raise TypeError(
                     f"the first datapoint has a component {missing[0]!r}, and here is none. Add it, {_OTHERS}"
                 )
             dp = map(dp.__getitem__, self._keys)
@@ -144,8 +147,11 @@ class _Column:
             raise self._no_dtype(dtype) from error
         if self._dataset.dtype.type is not dtype.type or describe(self._dataset.dtype) != describe(dtype):
             raise self._no_dtype(dtype)
+        chunks = max(1, _BUFFER_BYTES // (chunk[0] * row))
+        if total is not None:
+            chunks = min(chunks, -(-max(1, total) // chunk[0]))
         # Zeros, so that nothing that was in memory before gets into the file between the fields of a structure.
-        self._buffer = np.zeros((chunk[0] * max(1, _BUFFER_BYTES // (chunk[0] * row)), *self._shape), dtype)
+        self._buffer = np.zeros((chunks * chunk[0], *self._shape), dtype)
         self._filled = self._written = 0
         self._sums: list[int] = []
 
@@ -159,13 +165,13 @@ class _Column:
         if type(value) is not self._type:
             raise unheld(
                 self._where,
-                f"a {type(value).__name__}, where the first datapoint has a {self._type.__name__}",
+                f"a value of type {type(value).__name__}, and in the first datapoint one of type {self._type.__name__}",
                 f"Make them alike, {_OTHERS}",
             )
         if self.kind == NUMPY:
             value = np.asarray(value)  # from the scalar itself numpy copies what happens to lie behind a long double
         if self.kind in (ARRAY, NUMPY) and (value.dtype != self._buffer.dtype or value.shape != self._shape):
-            raise ValueError(
+            raise TypeError(
                 f"cannot save {place(self._where)}: shape {value.shape} of {value.dtype}, where the first datapoint "
                 f"has {self._shape} of {self._buffer.dtype}. Make them alike with MapDataComponent, {_OTHERS}"
             )
@@ -194,8 +200,8 @@ class _Column:
         """Write what is in the buffer around the library's cache of chunks, and note the checksum of each."""
         rows, used = self._chunk[0], self._buffer[: self._filled].nbytes
         data = self._buffer.reshape(-1).view(np.uint8)
-        data[used:] = 0
         size = len(data) // len(self._buffer) * rows
+        data[used : used + -used % size] = 0  # and not all, which may be memory that nothing has touched
         corner = [0] * len(self._shape)
         for number, start in enumerate(range(0, used, size)):
             chunk = data[start : start + size]
@@ -263,7 +269,9 @@ def _paths(keys: list[Any], is_dict: bool, data_paths: list[str] | None) -> list
             raise ValueError(
                 f"{path!r} cannot be the path of a dataset: {_SUMS!r} is where the checksums go. Rename it"
             )
-        inside = sum(other[: len(names)] == names for other in parts)
-        if inside > 1:
-            raise ValueError(f"{path!r} cannot be the path of a dataset: another is the same, or begins with it")
+    for names, following in pairwise(sorted(parts)):
+        if following[: len(names)] == names:
+            raise ValueError(
+                f"{'/'.join(names)!r} cannot be the path of a dataset: another is the same, or begins with it"
+            )
     return list(map("/".join, parts))

@@ -13,6 +13,7 @@ from ..errors import CorruptDataError, UsageError
 from ..sources.lmdb_keys import Keys, listed_keys
 from ..utils.open_file import checked_path
 from ..utils.open_lmdb import LMDBFile, data_file, open_lmdb
+from .pickles import holds_pickles
 
 # How many records are asked what all of them are: the first may be damaged.
 SAMPLE = 8
@@ -43,10 +44,7 @@ def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | No
     file = _opened(path)
     codec = _codec(file)
     if codec == "pickle" and not allow_pickle:
-        raise UsageError(
-            f"{file.path!r} holds pickles, and loading one runs whatever code its writer put there; "
-            "if you trust where it comes from, pass allow_pickle=True"
-        )
+        raise holds_pickles(file.path)
     if codec is None and file.count:
         raise UsageError(
             f"{file.path!r} holds no datapoints as LMDBSerializer writes them, but values that begin with "
@@ -57,35 +55,45 @@ def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | No
         keys = listed_keys(file, allow_pickle)
     except CorruptDataError as error:
         yield None, str(error)
-    yield from _faults(file, keys, allow_pickle, on_record or _nothing)
+    yield from _faults(file, keys, codec, allow_pickle, on_record or _nothing)
     if keys is not None and len(keys) != file.count:
         yield None, f"{file.count:,} datapoints, where the list of keys has {len(keys):,}: the writer lost some"
 
 
 def _faults(
-    file: LMDBFile, keys: Keys | None, allow_pickle: bool, on_record: Callable[[], None]
+    file: LMDBFile, keys: Keys | None, codec: str | None, allow_pickle: bool, on_record: Callable[[], None]
 ) -> Iterator[tuple[int | None, str]]:
     """Yield number and fault of each record: of all in the file, or of those that are listed."""
     number = -1
     try:
         for number, (key, value) in enumerate(_all(file) if keys is None else _listed(file, keys)):
-            fault = _fault(value, allow_pickle)
+            fault = _fault(value, codec, allow_pickle)
             on_record()
             if fault:
                 yield number, f"key {key!r}: {fault}"
+    except UsageError as error:
+        raise holds_pickles(file.path) from error
     except file.error as error:  # raised by the cursor, which has no way behind it
         yield number + 1, f"the file is damaged here ({error}), and what follows cannot be reached"
 
 
-def _fault(value: Value | Exception | None, allow_pickle: bool) -> str | None:
-    """Say what is wrong with the value of a record."""
+def _fault(value: Value | Exception | None, codec: str | None, allow_pickle: bool) -> str | None:
+    """Say what is wrong with the value of a record.
+
+    Raises:
+        UsageError: if it is a pickle, or holds one, in a file of others.
+    """
     if value is None:
         return "listed, and not in the file"
     if isinstance(value, Exception):
         return f"the file is damaged here ({value})"
     try:
         loads(value, allow_pickle, copy=False)
-    except (CorruptDataError, UsageError) as error:
+    except UsageError as error:
+        if codec != "dataflow":
+            raise
+        return str(error)
+    except CorruptDataError as error:
         return str(error)
     except Exception as error:  # a damaged pickle raises anything, and the records behind it are to be read too
         return f"{type(error).__name__}: {error}"

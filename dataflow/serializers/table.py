@@ -75,20 +75,28 @@ def save(df: Any, path: Any, **options: Any) -> None:
         ValueError: if the suffix is of no known format, or the path stands for several files.
         UsageError: if files of this format are only read.
     """
-    kind = serializer_of(path)
+    kind = serializer_of(path, writes=True)
     if not hasattr(kind, "save"):
-        others = ", ".join(suffix for suffix in FORMATS if FORMATS[suffix] != _SVMLIGHT)
-        raise UsageError(f"files like {path!r} are only read here; write one of {others}")
+        raise UsageError(f"files like {path!r} are only read here; write one of {', '.join(_suffixes(True))}")
     kind.save(df, path, **options)
 
 
-def serializer_of(path: Any) -> Any:
+def serializer_of(path: Any, *, writes: bool = False) -> Any:
     """Return the class that reads and writes files with the suffix of ``path``, or of the first of several paths.
 
+    Args:
+        path: path or URL; or a list of these, to read.
+        writes: say in an error what could be written, and not what could be read.
+
     Raises:
-        ValueError: if the suffix is of no known format.
+        TypeError: if it is no path.
+        ValueError: if the suffix is of no known format, or the list is empty.
     """
-    first = checked_path(path=path[0] if isinstance(path, list | tuple) and path else path)
+    if isinstance(path, list | tuple) and not writes:
+        if not path:
+            raise ValueError("path must be a path, or a list of the paths of tar files, got an empty list")
+        path = path[0]
+    first = checked_path(path=path)
     name, suffix = os.path.splitext(first.lower())
     if suffix in (".gz", ".bz2") and FORMATS.get(os.path.splitext(name)[1]) == _SVMLIGHT:
         suffix = os.path.splitext(name)[1]
@@ -99,9 +107,15 @@ def serializer_of(path: Any) -> Any:
             f"{first!r} is no folder that exists: leave the slash at its end out, or make the folder first"
         )
     if suffix not in FORMATS:
+        call = "save(df, path)" if writes else "load(path)"
         raise ValueError(
-            f"cannot tell the format of {first!r}: the name of a data file ends in {', '.join(FORMATS)}. Rename it, or "
-            "call the class that knows it, as in LMDBSerializer.load(path)"
+            f"cannot tell the format of {first!r}: the name of a data file ends in {', '.join(_suffixes(writes))}. "
+            f"Rename it, or call the class that knows it, as in LMDBSerializer.{call}"
         )
     module, kind = FORMATS[suffix]
     return getattr(import_module(module, __package__), kind)
+
+
+def _suffixes(writes: bool) -> list[str]:
+    """List the suffixes that can be read, or those that can be written, too."""
+    return [suffix for suffix in FORMATS if not writes or FORMATS[suffix] != _SVMLIGHT]

@@ -156,6 +156,7 @@ class TarSerializer:
 
         Raises:
             FileNotFoundError: if there is no such file.
+            UsageError: if it holds pickles and ``allow_pickle`` is not set.
         """
         return tar_check.damages(path, allow_pickle=allow_pickle, on_record=on_record)
 

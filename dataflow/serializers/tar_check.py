@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..errors import CorruptDataError
+from ..codec.record import FIRST_BYTE
+from ..errors import CorruptDataError, UsageError
 from ..sources.tar_file import WHOLE, Component, Index, check_last, datapoints, maker
 from ..utils.open_file import is_url, open_binary, size_of
 from ..utils.shards import last_paths, shard_paths
 from ..utils.tar_reader import TarReader
+from .pickles import holds_pickles
+
+# What a record of ours begins with.
+OURS = bytes([FIRST_BYTE])
 
 Run = list[tuple[Component, bytearray]]
 
@@ -38,10 +43,19 @@ def inspect(path: Any) -> dict[str, Any]:
 def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | None) -> Iterator[tuple[int | None, str]]:
     """Read every datapoint of tar files, and yield those that are damaged; see ``TarSerializer.damages``."""
     make = maker(decode=True, allow_pickle=allow_pickle, verify=True)
+    ours: bool | None = None  # not known yet
 
     def fault_of(run: Run) -> str | None:
+        nonlocal ours
+        if ours is None:
+            component, data = run[0]
+            ours = component.extension == WHOLE and data[:1] == OURS
         try:
             make(run)
+        except UsageError as error:
+            if not ours:
+                raise
+            return str(error)
         except Exception as error:  # a damaged pickle raises anything, and what is behind it is to be read too
             return str(error)
         return None
@@ -58,6 +72,8 @@ def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | No
                     if on_record is not None:
                         on_record()
                 check_last(reader, shard, lasts)
+            except UsageError as error:
+                raise holds_pickles(shard) from error
             except CorruptDataError as error:
                 further = reader.next_header()
                 if further is None:  # not of one datapoint: cut short, a damaged end, or no tar file

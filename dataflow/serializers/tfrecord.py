@@ -12,7 +12,7 @@ from ..codec import SERIALIZERS, dumps
 from ..sources.tfrecord_file import TFRecordRecords, TFRecordStream
 from ..sources.tfrecord_frames import framed, index_lines, index_of
 from ..utils import check
-from ..utils.open_file import checked_path, is_url, published_stream, refuse_existing
+from ..utils.open_file import checked_path, existing_path, is_url, published_stream, refuse_existing
 from . import tfrecord_check
 from .saving import saving
 
@@ -105,6 +105,7 @@ class TFRecordSerializer:
                 path, shuffle, verify=verify, copy=copy, decode=decode, allow_pickle=allow_pickle, seed=seed
             )
         if shuffle:
+            existing_path("TFRecord file", path=path)  # what is missing needs no index
             raise ValueError(
                 "shuffle=True needs index=True, as the records are read along the file else; for a part of the order "
                 "without an index, ShuffleData(ds, buffer_size)"
@@ -127,17 +128,18 @@ class TFRecordSerializer:
     ) -> Iterator[tuple[int | None, str]]:
         """Read every record of a file, and yield the number and the fault of each that is damaged.
 
-        None for a number: the file itself is at fault, such as one that is cut short, or its index. Behind a record
-        whose length is damaged only the index knows the way. Records of other programs are compared with their
-        checksums, and not decoded.
+        None for a number: the file itself is at fault, such as one that is cut short, or its index. Only the index
+        knows how many records there are to be, and the way behind one whose length is damaged. Records that are not
+        of ``save`` or tensorpack are compared with their checksums, and not decoded.
 
         Args:
             path: path or URL.
-            allow_pickle: load a pickle among the records of ``save`` too, which may run any code.
+            allow_pickle: load pickles too, which may run any code.
             on_record: is called after each record.
 
         Raises:
             FileNotFoundError: if there is no such file.
+            UsageError: if it holds pickles and ``allow_pickle`` is not set.
         """
         return tfrecord_check.damages(path, allow_pickle=allow_pickle, on_record=on_record)
 

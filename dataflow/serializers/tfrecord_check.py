@@ -24,6 +24,7 @@ from ..sources.tfrecord_frames import (
     size_of_frame,
 )
 from ..utils.open_file import checked_path, is_url, open_binary
+from .pickles import holds_pickles
 
 OURS, PICKLE = bytes([FIRST_BYTE]), b"\x80"
 
@@ -55,7 +56,8 @@ def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | No
             bounds = None if is_url(path) else indexed_bounds(path, end)
         except CorruptDataError as error:
             unfit = str(error)
-        number, offset, ours = 0, 0, None
+        number, offset = 0, 0
+        codec: str | None = ""  # not known yet
         while offset < end:
             behind = fault = None
             file.seek(offset)
@@ -68,11 +70,15 @@ def damages(path: Any, *, allow_pickle: bool, on_record: Callable[[], None] | No
                 behind = offset + size
                 record = file.read(size - FRAME_BYTES)
                 refuse_damaged(record, file.read(FOOT_BYTES))
-                if ours is None:
-                    ours = record[:1] == OURS
-                if ours:
+                if codec == "":
+                    codec = _codec_of(record)
+                if codec is not None:
                     loads(record, allow_pickle, copy=False, verify=False)
-            except (CorruptDataError, UsageError) as error:
+            except UsageError as error:
+                if codec != "dataflow":
+                    raise holds_pickles(path) from error
+                fault = f"at byte {offset:,}: {error}"
+            except CorruptDataError as error:
                 fault = f"at byte {offset:,}: {error}"
             except Exception as error:  # a damaged pickle raises anything, and the records behind it are to be read too
                 fault = f"at byte {offset:,}: {type(error).__name__}: {error}"

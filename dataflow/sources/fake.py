@@ -63,7 +63,7 @@ class FakeData(RNGDataFlow):
         self.dtype = dtype
         self.domain = domain
         self._seed = checked_seed(seed)
-        dtypes = map(np.dtype, _one_each("dtype", dtype, len(shapes)))
+        dtypes = map(_as_dtype, _one_each("dtype", dtype, len(shapes)))
         domains = map(_ends, _one_each("domain", domain, len(shapes)))
         self._components = [*zip(map(tuple, shapes), dtypes, domains, strict=True)]
 
@@ -91,6 +91,14 @@ def _component(rng: np.random.Generator, form: tuple[tuple[int, ...], np.dtype[A
         drawn *= high - low
         drawn += low
     return drawn.astype(dtype, copy=False) if shape else np.asarray(drawn).astype(dtype)[()]
+
+
+def _as_dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        found: np.dtype[Any] = np.dtype(dtype)
+    except (TypeError, ValueError, SyntaxError):  # numpy's, which name no argument
+        raise TypeError(f"dtype must be one of numpy's, such as 'float32', got {check.seen(dtype)}") from None
+    return found
 
 
 def _one_each(name: str, given: Any, count: int) -> Iterator[Any]:

@@ -196,7 +196,7 @@ class _Lines:
         raise io.UnsupportedOperation(f"read({size})")
 
     def _all(self) -> Iterator[bytes]:
-        unpack = UNPACK.get(os.path.splitext(self.path)[1])
+        unpack = UNPACK.get(os.path.splitext(self.path)[1].lower())
         with open_binary(self.path) as file:
             if unpack is None:
                 yield from self._counted(file)

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from array import array
 from bisect import bisect_right
@@ -21,7 +20,7 @@ from ..codec.members import decode_member
 from ..errors import CorruptDataError, UnknownLength, UsageError
 from ..passes import Place, Run, Walk
 from ..utils import check
-from ..utils.open_file import existing_path, is_url, open_binary, size_of
+from ..utils.open_file import existing_path, identity_of, is_url, open_binary, size_of
 from ..utils.shards import last_paths, shard_paths
 from ..utils.tar_reader import Member, TarReader
 from .indexed import IndexedData
@@ -71,7 +70,7 @@ class TarData(IndexedData):
         return super().__len__()
 
     def _identity(self) -> Any:
-        return [(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, self._shards)]
+        return list(map(identity_of, self._shards))
 
     def _open(self) -> Index:
         return Index(self._shards, self._lasts, self.verify != "off")
@@ -82,12 +81,15 @@ class TarData(IndexedData):
 
     def _rows(self, numbers: Iterator[int]) -> Iterator[Any]:
         index, make = self._opened(), self._maker()
-        opened = lru_cache(_MOST_OPEN)(open_binary)  # files of this pass alone, so that passes may overlap
+
+        @lru_cache(_MOST_OPEN)  # files of this pass alone, so that passes may overlap
+        def opened(shard: int) -> BinaryIO:
+            return _open_same(self._shards[shard], index.identities[shard])
 
         def read(number: int) -> Any:
             shard = index.shard_of(number)
             bounds, record = index.bounds[shard], number - index.first[shard]
-            reader = TarReader(opened(self._shards[shard]), bounds[-1], bounds[record], None, bounds[record + 1])
+            reader = TarReader(opened(shard), bounds[-1], bounds[record], None, bounds[record + 1])
             return next(datapoints(reader, make))[1]
 
         return map(read, numbers)
@@ -121,13 +123,14 @@ class TarData(IndexedData):
 
     def _along(self, shards: list[str], cursor: _Cursor) -> Iterator[Any]:
         """Yield the datapoints of one shard after another, and keep ``cursor`` behind the one yielded last."""
+        identities = {shard: identity_of(shard) for shard in shards[cursor.shard :]}
         maker, first = self._maker(), (0, 0 if self.verify != "off" else None)
         while cursor.shard < len(shards):
             shard = shards[cursor.shard]
-            size = size_of(shard)
+            file, size = _open_same(shard, identities[shard]), size_of(shard)
             refuse_smaller(cursor.behind[0], size, shard)
             try:
-                reader = TarReader(open_binary(shard), size, *cursor.behind)
+                reader = TarReader(file, size, *cursor.behind)
                 for cursor.behind, dp in datapoints(reader, maker):
                     cursor.record += 1
                     yield dp
@@ -239,11 +242,13 @@ class Index:
         verify: raise if members or files are missing.
 
     Attributes:
+        identities: which files they were; see ``identity_of``.
         first: the number of the first datapoint of each file and, at the end, of all.
         bounds: for each file where its datapoints begin and, at the end, where the last one ends.
     """
 
     def __init__(self, shards: list[str], lasts: set[str], verify: bool) -> None:
+        self.identities = list(map(identity_of, shards))
         self.first, self.bounds = [0], [_bounds(shard, lasts, verify) for shard in shards]
         for bounds in self.bounds:
             self.first.append(self.first[-1] + len(bounds) - 1)
@@ -251,6 +256,21 @@ class Index:
     def shard_of(self, number: int) -> int:
         """Return the number of the file that holds a datapoint."""
         return bisect_right(self.first, number) - 1
+
+
+def _open_same(shard: str, identity: Any) -> BinaryIO:
+    """Open a file that is still the one that it was when the pass began.
+
+    Raises:
+        UsageError: if it is not.
+    """
+    file = open_binary(shard)
+    if identity_of(shard) != identity:
+        raise UsageError(
+            f"{shard!r} has been replaced since this pass began, which would go on with other datapoints. Begin a new "
+            "pass, and write new files under other names"
+        )
+    return file
 
 
 def check_last(reader: TarReader, shard: str, lasts: set[str]) -> None:

@@ -196,6 +196,9 @@ def indexed_bounds(path: str, end: int) -> Bounds | None:
         return None
     except (ValueError, OverflowError) as error:
         raise _unfit(path, f"it is no list of numbers ({error})") from error
+    said = sum(map(int, (*offsets[-1:], *sizes[-1:])))
+    if said > end:
+        raise _shorter(path, end, said)
     bounds = np.append(offsets, end)
     if (sizes < FRAME_BYTES).any() or bounds.min() != bounds[0] or bounds[0] or bounds.max() > end:
         raise _unfit(path, f"its frames do not lie in {end:,} bytes")
@@ -220,6 +223,8 @@ def refuse_other_end(path: str, end: int) -> None:
         said = sum(int(word) for line in last for word in line.split())
     except ValueError as error:
         raise _unfit(path, f"its last line is {last[0]!r}") from error
+    if said > end:
+        raise _shorter(path, end, said)
     if said != end:
         raise _unfit(path, f"by its last line the file has {said:,} bytes, and it has {end:,}")
 
@@ -251,6 +256,13 @@ def located(path: str, number: int, offset: int, why: object) -> CorruptDataErro
 def place_of(path: str, number: int, offset: int) -> str:
     """Say where a record is."""
     return f"{path!r}, record {number} at byte {offset:,}"
+
+
+def _shorter(path: str, end: int, said: int) -> CorruptDataError:
+    return CorruptDataError(
+        f"{path!r} is cut short: it has {end:,} bytes, and {said:,} by {index_of(path)!r}. Copy it again; or, if the "
+        "file is whole, remove the index, which is of another one then: without it the file is read through once"
+    )
 
 
 def _unfit(path: str, why: str) -> CorruptDataError:

@@ -11,7 +11,8 @@ import pickle
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .deps import need
 # Buffers below this many bytes stay in the pickle: a part of its own costs more than it saves.
 OUT_OF_BAND = 2048
 MAIN = b"__main__"
+WAY_OUT = "Take it out, or make it anew in the process that uses it."
 
 # A frame lists the size of each of its arrays; beyond this many the rest stays in the pickle.
 MAX_BUFFERS = 1024
@@ -133,23 +135,22 @@ def _is_of_main(obj: Any) -> bool:
 
 def explain(parts: Iterable[tuple[str, Any]], error: BaseException) -> str:
     """Say which place in ``parts``, objects with their names, cannot be pickled, and what to do."""
-    for name, obj in parts:
-        if (reason := _fails(obj)) is not None:
-            place, part, reason = culprit(obj, name, reason)
-            return (
-                f"{place} is a {type(part).__name__} and cannot be sent to another process: {reason}. "
-                "Take it out, or make it anew in the process that uses it."
-            )
-    return f"this cannot be sent to another process: {error}"
+    named = list(parts)
+    for main_by_value in (False, True):  # what pickles by its name may have been sent by value
+        for name, obj in named:
+            if (reason := _fails(obj, main_by_value)) is not None:
+                place, part, reason = _culprit(obj, name, reason, main_by_value)
+                return f"{place} is a {type(part).__name__} and cannot be sent to another process: {reason}. {WAY_OUT}"
+    return f"this cannot be sent to another process: {error}. {WAY_OUT}"
 
 
-def culprit(obj: Any, name: str, error: BaseException) -> tuple[str, Any, BaseException]:
+def _culprit(obj: Any, name: str, error: BaseException, main_by_value: bool) -> tuple[str, Any, BaseException]:
     """Return the place, the object and the error of the innermost part that cannot be pickled."""
     seen = set()
     while id(obj) not in seen:
         seen.add(id(obj))
         for label, part in _parts(obj):
-            if (found := _fails(part)) is not None:
+            if (found := _fails(part, main_by_value)) is not None:
                 obj, name, error = part, name + label, found
                 break
         else:
@@ -157,9 +158,9 @@ def culprit(obj: Any, name: str, error: BaseException) -> tuple[str, Any, BaseEx
     return name, obj, error
 
 
-def _fails(obj: Any) -> BaseException | None:
+def _fails(obj: Any, main_by_value: bool) -> BaseException | None:
     try:
-        travel(obj)
+        travel(obj, main_by_value=main_by_value)
     except Exception as error:
         return error
     return None
@@ -177,11 +178,53 @@ def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
         for index, value in enumerate(obj.flat):
             yield f".flat[{index}]", value
     elif isinstance(obj, types.FunctionType):
-        for variable, cell in zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True):
-            yield f"'s variable {variable}", cell.cell_contents
-        for variable in obj.__code__.co_names:
-            if obj.__module__ == "__main__" and variable in obj.__globals__:
-                yield f"'s global {variable}", obj.__globals__[variable]
+        yield from _parts_of_function(obj)
+    elif isinstance(obj, types.MethodType):
+        yield ".__self__", obj.__self__
+    elif isinstance(obj, partial):
+        yield from {".func": obj.func, ".args": obj.args, ".keywords": obj.keywords}.items()
+    elif isinstance(obj, type):
+        yield ".__bases__", obj.__bases__
+        yield from _attributes({name: value for name, value in vars(obj).items() if not _is_made_anew(name, value)})
     else:
-        for attribute, value in getattr(obj, "__dict__", {}).items():
-            yield f".{attribute}", value
+        yield from _attributes(_state(obj))
+        yield "'s class", type(obj)
+
+
+def _parts_of_function(func: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    for variable, cell in zip(func.__code__.co_freevars, func.__closure__ or (), strict=True):
+        with suppress(ValueError):  # it has no value yet
+            yield f"'s variable {variable}", cell.cell_contents
+    for variable in _names(func.__code__):
+        if variable in func.__globals__:
+            yield f"'s global {variable}", func.__globals__[variable]
+    yield ".__defaults__", func.__defaults__
+    yield ".__kwdefaults__", func.__kwdefaults__
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """Yield the globals that a function may use, and those that are inside of it."""
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _names(inner)
+
+
+def _attributes(state: Any) -> Iterator[tuple[str, Any]]:
+    for attributes in state if isinstance(state, tuple) else (state,):  # with slots it is a pair
+        if isinstance(attributes, dict):
+            for attribute, value in attributes.items():
+                yield f".{attribute}", value
+
+
+def _is_made_anew(name: str, value: Any) -> bool:
+    """Say whether Python makes this attribute of a class, so that it does not travel."""
+    return name == "_abc_impl" or isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType)
+
+
+def _state(obj: Any) -> Any:
+    """Return what pickle would keep of an object, or None if it is the object that refuses."""
+    try:
+        return obj.__getstate__()
+    except Exception:
+        return None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, product, starmap
 from typing import Any
 
 from .open_file import checked_path, is_url, refuse_existing
@@ -31,7 +32,7 @@ def shard_paths(path: Any) -> list[str]:
 
     Raises:
         TypeError: if it is no path.
-        ValueError: if the list is empty, or the braces stand for too many.
+        ValueError: if the list is empty, or braces stand for too many or in one another.
         FileNotFoundError: if there is none with a number, or one is missing between others.
     """
     if isinstance(path, list | tuple):
@@ -42,7 +43,7 @@ def shard_paths(path: Any) -> list[str]:
     if _exists(name):
         return [name]
     if not has_number(name):
-        return list(_expanded(name))
+        return _expanded(name)
     found = numbered(name)
     if not found or found[-1] != len(found) - 1:
         missing = next(number for number in count() if number not in found)
@@ -109,23 +110,25 @@ def _reachable(pattern: str) -> Iterator[int]:
             return
 
 
-def _expanded(name: str) -> Iterator[str]:
-    """Yield ``name`` with each of what its first braces stand for, and so on."""
-    braces = _BRACES.search(name)
-    if braces is None:
-        yield name
-        return
-    span = _RANGE.fullmatch(braces[1])
+def _expanded(name: str) -> list[str]:
+    """Return ``name`` with each combination of what its braces stand for."""
+    pieces = _BRACES.split(name)  # by turns what stands outside of braces and inside
+    if _BRACES.search("".join(pieces[::2])):
+        raise ValueError(f"{name!r} has braces in braces: write them side by side, or give a list of paths")
+    choices = [_choices(inside, name) for inside in pieces[1::2]]
+    size = math.prod(len(values) for _, values in choices)
+    if not 0 < size <= _MOST:
+        raise ValueError(f"{name!r} stands for {size:,} files; give 1 to {_MOST:,}")
+    pieces[::2] = [piece.replace("{", "{{").replace("}", "}}") for piece in pieces[::2]]
+    pieces[1::2] = [spec for spec, _ in choices]
+    return list(starmap("".join(pieces).format, product(*[values for _, values in choices])))
+
+
+def _choices(inside: str, name: str) -> tuple[str, range | list[str]]:
+    """Return what one pair of braces stands for, and how ``format`` puts it into the name."""
+    span = _RANGE.fullmatch(inside)
     if span is not None:
-        first, last = int(span[1]), int(span[2])
-        if not 0 <= last - first < _MOST:
-            raise ValueError(
-                f"{braces[0]} stands for {max(0, last - first + 1):,} files in {name!r}; give 1 to {_MOST:,}"
-            )
-        parts = [f"{number:0{len(span[1])}d}" for number in range(first, last + 1)]
-    elif "," in braces[1]:
-        parts = braces[1].split(",")
-    else:
-        raise ValueError(f"{braces[0]} in {name!r} must be like {{000..099}} or {{a,b}}; or give a list of paths")
-    for part in parts:
-        yield from _expanded(name[: braces.start()] + part + name[braces.end() :])
+        return f"{{:0{len(span[1])}d}}", range(int(span[1]), int(span[2]) + 1)
+    if "," not in inside:
+        raise ValueError(f"{{{inside}}} in {name!r} must be like {{000..099}} or {{a,b}}; or give a list of paths")
+    return "{}", inside.split(",")

@@ -16,7 +16,8 @@ _PLAIN = frozenset({list, tuple, dict})
 _fromiter = np.fromiter
 # What Python's numbers become; values of numpy keep their dtype.
 _SCALARS = {bool: np.dtype(np.bool_), int: np.dtype(np.int32), float: np.dtype(np.float32)}
-
+# True wherever a batch is made: BatchData can stand there, too.
+_LIST = "keep a plain list with BatchData(ds, batch_size, use_list=True)"
 
 # Batches of so many bytes are stacked where they will leave the process, if there is such a place.
 LARGE = 1 << 16
@@ -57,7 +58,7 @@ def stack(rows: Sequence[Any], use_list: bool = False) -> Any:
     try:
         columns = [*zip(*rows, strict=True)]
     except ValueError:
-        raise BatchError(_unequal("numbers of components", Counter(map(len, rows)))) from None
+        raise BatchError(_unlike("numbers of components", Counter(map(len, rows)))) from None
     if use_list:
         return [*map(list, columns)]
     return [*map(_column, columns, count())]
@@ -66,7 +67,7 @@ def stack(rows: Sequence[Any], use_list: bool = False) -> Any:
 def _stack_dicts(rows: Sequence[dict[Any, Any]], use_list: bool) -> dict[Any, Any]:
     keys = rows[0].keys()
     if any(row.keys() != keys for row in rows):
-        raise BatchError(_unequal("keys", Counter(tuple(row) for row in rows)))
+        raise BatchError(_unlike("keys", Counter(tuple(row) for row in rows)))
     columns = {key: [row[key] for row in rows] for key in keys}
     return columns if use_list else {key: _column(values, key) for key, values in columns.items()}
 
@@ -83,7 +84,7 @@ def _as_plain(rows: Sequence[Any]) -> Sequence[Any]:
                 f"a datapoint must be a list or dict of components, got {seen(row)}. "
                 "Wrap it upstream, e.g. MapData(ds, lambda x: [x])"
             )
-    raise BatchError(_unequal("kinds of datapoint", Counter(type(row).__name__ for row in rows)))
+    raise BatchError(_unlike("kinds of datapoint", Counter(type(row).__name__ for row in rows)))
 
 
 def _column(values: Sequence[Any], key: Any) -> np.ndarray[Any, Any]:
@@ -105,7 +106,7 @@ def _column(values: Sequence[Any], key: Any) -> np.ndarray[Any, Any]:
         return _numpy(values, key)
     raise TypeError(
         f"cannot stack component {key!r}: {seen(values[0])} is neither a scalar nor an array. "
-        "Keep a plain list with use_list=True, or turn it into an array upstream."
+        f"Turn it into one where datapoints are mapped, or {_LIST}."
     )
 
 
@@ -122,7 +123,7 @@ def _text(values: Sequence[Any], key: Any) -> np.ndarray[Any, Any]:
     if stacked.tolist() != list(values):
         raise BatchError(
             f"cannot stack component {key!r}: numpy drops zero characters at the end of text. "
-            "Keep a plain list with use_list=True."
+            f"Strip them where datapoints are mapped, or {_LIST}."
         )
     return stacked
 
@@ -135,7 +136,10 @@ def _numpy(values: Sequence[Any], key: Any) -> np.ndarray[Any, Any]:
         if value.dtype != dtype:
             raise BatchError(_component(key, "dtypes", Counter(str(value.dtype) for value in values)))
     if dtype.hasobject:
-        raise TypeError(f"cannot stack component {key!r}: an array of objects. Keep a plain list with use_list=True.")
+        raise TypeError(
+            f"cannot stack component {key!r}: an array of objects. "
+            f"Choose a dtype where datapoints are mapped, or {_LIST}."
+        )
     size = len(values) * int(values[0].nbytes)
     if _place is not None and size >= LARGE and (placed := _place((len(values), *shape), dtype, values[0])) is not None:
         placed[...] = values  # faster than np.stack, which looks at each of them
@@ -161,8 +165,15 @@ def _kind(value: Any) -> str:
 
 def _component(key: Any, what: str, counts: Counter[Any]) -> str:
     return (
-        f"cannot stack component {key!r}: {_unequal(what, counts)}. Make them equal upstream, e.g. "
-        f"MapDataComponent(ds, func, index={key!r}), or keep a plain list with use_list=True."
+        f"cannot stack component {key!r}: {_unequal(what, counts)}. Make them equal where datapoints are mapped, e.g. "
+        f"MapDataComponent(ds, func, index={key!r}), or {_LIST}."
+    )
+
+
+def _unlike(what: str, counts: Counter[Any]) -> str:
+    return (
+        f"cannot stack datapoints: {_unequal(what, counts)}. Make them alike where they are mapped, e.g. "
+        "MapData(ds, func), or select what all of them have: SelectComponent(ds, idxs)."
     )
 
 

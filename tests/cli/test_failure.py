@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -69,6 +71,36 @@ def test_the_cause_is_told_too():
     assert "ValueError: cannot use [1]" in lines
     assert "The above exception was the direct cause of the following exception:" in lines
     assert lines[-1].startswith("dataflow: LookupError: no way; in MapData")
+
+
+def test_where_no_code_of_the_user_may_have_run_there_is_only_the_line():
+    with pytest.raises(ValueError, match="cannot use") as caught:
+        broken([1])
+    assert explain(caught.value).startswith("Traceback")
+    assert explain(caught.value, code=False) == "dataflow: ValueError: cannot use [1] [...]"
+
+
+WITHOUT_AIOHTTP = """
+import sys
+sys.modules["aiohttp"] = None  # as if it were not installed
+from dataflow.cli import main
+url = "http://localhost:9/x.tfrecord"
+for command in (["peek", url], ["inspect", url], ["save", "train.py:make_flow", url]):
+    assert main(command) == 1
+"""
+
+
+@pytest.mark.slow
+def test_a_kind_of_url_that_needs_a_package_is_one_line_with_a_way_out(folder):
+    pytest.importorskip("fsspec")
+    command = [sys.executable, "-c", WITHOUT_AIOHTTP]
+    done = subprocess.run(command, capture_output=True, check=True, text=True, env={"PYTHONPATH": ":".join(sys.path)})
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        assert line.startswith("dataflow: ImportError: ")
+        assert line.endswith('"aiohttp" to be installed; install it with pip, or copy the file to this machine')
 
 
 def test_an_exception_without_words_is_named():

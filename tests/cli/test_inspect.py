@@ -86,13 +86,32 @@ def test_an_hdf5_file_of_another_program_is_read_by_the_names_of_its_datasets(fo
     with h5py.File("x.h5", "w") as file:
         file["images"] = np.zeros((5, 2, 3))
         file["labels"] = np.arange(5)
-    assert main(["inspect", "x.h5"]) == 1
+    assert main(["inspect", "x.h5"]) == 0
     out, err = capsys.readouterr()
     assert "\n    labels: dtype int64, " in out
-    assert err.startswith("dataflow: 'x.h5' was not written by HDF5Serializer.")
-    assert "--data-paths NAME,NAME" in err
+    assert (FIRST in out, err) == (False, "")
     assert main(["inspect", "x.h5", "--data-paths", "labels,images"]) == 0
     assert "    0: int64 with value 0\n    1: ndarray:float64 of shape (2, 3)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_the_first_row_of_a_table_of_another_program_is_shown(folder, suffix, capsys):
+    pyarrow = pytest.importorskip("pyarrow")
+    feather, parquet = pytest.importorskip("pyarrow.feather"), pytest.importorskip("pyarrow.parquet")
+    write = {"arrow": feather.write_feather, "parquet": parquet.write_table}[suffix]
+    write(pyarrow.table({"x": [1, 2, 3]}), f"x.{suffix}")
+    assert main(["inspect", f"x.{suffix}"]) == 0
+    assert "  first datapoint\n    x: int with value 1\n" in capsys.readouterr().out
+
+
+def test_values_of_variable_length_are_refused_with_the_call_that_allows_them(folder, capsys):
+    with h5py.File("x.h5", "w") as file:
+        file.create_dataset("text", data=["a", "b"], dtype=h5py.string_dtype())
+    assert main(["inspect", "x.h5", "--data-paths", "text"]) == 1
+    said = "Pass allow_variable=True (to dataflow.load, in Python) if you trust it\n"
+    out, err = capsys.readouterr()
+    assert out.endswith(said)
+    assert err.endswith(said)
 
 
 def test_arrays_of_numpy_are_no_datapoints(folder, capsys):

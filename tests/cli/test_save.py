@@ -26,6 +26,12 @@ def test_the_suffix_tells_the_format(folder, suffix, capsys):
         assert list(df) == [[i, i / 10] for i in range(10)]
 
 
+def test_one_datapoint_is_not_said_to_be_several(folder, capsys):
+    (folder / "one.py").write_text("def make_flow(): return [[1]]")
+    assert main(["save", "one.py:make_flow", "one.npz"]) == 0
+    assert capsys.readouterr().out.startswith("one.npz: 1 datapoint, ")
+
+
 def test_a_folder_gets_an_lmdb_file(folder, capsys):
     (folder / "ten").mkdir()
     assert main(["save", "train.py:make_flow", "ten"]) == 0
@@ -55,6 +61,7 @@ def test_what_was_saved_is_a_target(folder, capsys):
     ("target", "file", "code", "message"),
     [
         ("train.py:make_flow", "train.xyz", 2, "the format of 'train.xyz': the name of a data file ends in .arrow"),
+        ("train.py:make_flow", "train.xyz", 2, ".hdf5, .lmdb, .mdb, "),
         ("train.py:make_flow", "train.svm", 2, "files like 'train.svm' are only read here: choose another suffix"),
         ("train.py:make_flow", "train", 2, "cannot tell the format of 'train'"),
         ("train.py:nothing", "x.lmdb", 2, "'train.py' has no 'nothing'"),

@@ -112,7 +112,7 @@ def test_no_worker_is_wrong_usage(option, folder, capsys):
 
 SLOW = """
 import time
-from dataflow import DataFromList, MapData, MultiThreadMapData
+from dataflow import DataFromList, MapData, MultiThreadMapData, ProxyDataFlow
 
 ds = DataFromList([[i] for i in range(40)], shuffle=False)
 
@@ -128,6 +128,17 @@ def slow_function():
 
 def slow_behind():
     return MapData(MultiThreadMapData(ds, 2, list, strict=True), wait)
+
+class Lingers(ProxyDataFlow):
+    def __iter__(self):
+        yield from self.ds
+
+    def close(self):
+        time.sleep(0.2)
+        super().close()
+
+def slow_to_close():
+    return Lingers(slow_function())
 """
 
 
@@ -137,6 +148,7 @@ def slow_behind():
         ("slow_source", "ds is the bottleneck"),
         ("slow_function", "the workers are the bottleneck"),
         ("slow_behind", "what comes behind them is the bottleneck"),
+        ("slow_to_close", "the workers are the bottleneck"),
     ],
 )
 def test_the_buffers_tell_what_is_slow(folder, capsys, name, slowest):

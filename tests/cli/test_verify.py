@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import pickle
 import re
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import lmdb
 import numpy as np
 import pytest
 
-from dataflow import DataFromList, LMDBSerializer, save
+from dataflow import DataFromList, LMDBSerializer, TarSerializer, save
 from dataflow.cli import main, verify, verify_child
 
 ROWS = [[np.full(5000, number, "u1"), number] for number in range(20)]
@@ -100,6 +101,50 @@ def test_a_file_without_checksums_is_said_to_be_one(files, capfd):
     assert capfd.readouterr().out == (
         "old.lmdb: all 20 records can be read; it has no checksums that would tell a changed value\n"
     )
+
+
+@pytest.mark.slow
+def test_a_tfrecord_file_without_an_index_is_said_not_to_tell_what_is_missing(files, capfd):
+    path = files / "x.tfrecord"
+    os.truncate(path, path.stat().st_size // 20)
+    assert main(["verify", path.name]) == 1
+    assert capfd.readouterr().out.startswith("'x.tfrecord' is cut short: ")
+    (files / "x.tfrecord.index").unlink()
+    assert main(["verify", path.name]) == 0
+    assert capfd.readouterr().out == (
+        "x.tfrecord: the 1 record can be read; without an index nothing tells whether it was cut between two records, "
+        "or records were removed\n"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["lmdb", "tfrecord", "tar"])
+def test_pickles_are_no_damage_in_any_format(folder, suffix, capfd):
+    if suffix == "tar":
+        rows = [{"__key__": "a", "pyd": pickle.dumps([1])}]
+        TarSerializer.save(DataFromList(rows, shuffle=False), "x.tar", encode=False)
+    else:
+        save(DataFromList([[1]], shuffle=False), f"x.{suffix}", serializer="pickle")
+    assert main(["verify", f"x.{suffix}"]) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith(f"dataflow: 'x.{suffix}' holds pickles, ")
+    assert err.endswith("if you trust where it comes from, pass --allow-pickle\n")
+    assert main(["verify", f"x.{suffix}", "--allow-pickle"]) == 0
+
+
+@pytest.mark.slow
+def test_a_way_out_that_is_no_option_is_said_to_be_one_of_python(files, capfd):
+    flip("x.tfrecord", 3)
+    assert main(["verify", "x.tfrecord"]) == 1
+    assert capfd.readouterr().out.endswith(', or read on with verify="off" (to dataflow.load, in Python)\n')
+
+
+@pytest.mark.slow
+def test_one_record_is_not_said_to_be_several(folder, capfd):
+    save(DataFromList([[1]], shuffle=False), "x.npz")
+    assert main(["verify", "x.npz"]) == 0
+    assert capfd.readouterr().out == "x.npz: the 1 record can be read\n"
 
 
 @pytest.mark.slow
@@ -191,7 +236,7 @@ def test_the_process_tells_each_event_in_a_line(files):
     command = [sys.executable, "-m", verify_child.__name__, "x.lmdb"]
     done = subprocess.run(command, capture_output=True, check=True, env={"PYTHONPATH": ":".join(sys.path)})
     lines = done.stdout.splitlines()
-    assert json.loads(lines[0]) == {"datapoints": 20, "checksums": "every record"}
+    assert json.loads(lines[0]) == {"datapoints": 20, "checksums": "every record", "counts": True}
     assert lines[1:3] == [b"", b""]
     assert json.loads(lines[3])["number"] == 1
     assert lines[4:-1] == [b""] * 18

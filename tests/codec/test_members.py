@@ -18,7 +18,7 @@ from dataflow.testing import same
     [
         ("txt", "a ä\n"), ("cls", -7), ("id", 1 << 200), ("jpg", b"\xff\xd8"), ("seg.txt", ""), ("", b"x"),
         pytest.param("cls", 1 - 10**4000, id="4000 digits"),
-        ("json", {"a": [1, 2.5, None, True, "\ud800", 10**4000 - 1]}), ("df", (1, {"x": np.arange(3)})),
+        ("json", {"a": [1, 2.5, None, True, "ä😀", 10**4000 - 1]}), ("df", (1, {"x": np.arange(3)})),
         ("npy", np.arange(6).reshape(2, 3)), ("npy", np.asfortranarray(np.ones((2, 3), ">f4"))), ("npy", np.array(1j)),
         ("npy", np.zeros((0, 3), "U2")), ("npy", np.zeros(2, [("a", "i4"), ("b", "M8[s]")])),
         ("npy", np.arange(9)[::2]), ("x.npy", np.array([np.nan], np.float16)),
@@ -54,6 +54,10 @@ def test_numpy_reads_what_is_written_and_the_other_way_round():
         ("npy", np.zeros(2, np.dtype([("a", "i1"), ("b", "i4")], align=True)), "does not keep the dtype"),
         ("json", {"a": (1,)}, r"JSON has no tuple \(at \['a'\]\)"),
         ("json", {1: 1}, "keys that are not str"),
+        pytest.param(
+            "json", ["\ud83d\ude00"], r"its text is not Unicode .* \(at \[0\]\)\. .*'df'", id="half characters"
+        ),
+        pytest.param("json", {"a": {"\ud83d": 1}}, r"its text is not Unicode .* \(at \['a'\]\)", id="a half in a key"),
         ("json", np.float64(1), "JSON has no float64"),
         ("pkl", b"x", "nothing is written as .pkl"),
         ("df", object(), "cannot serialize"),

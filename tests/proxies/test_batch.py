@@ -158,6 +158,12 @@ class TestBatchData:
             list(df)
         assert caught.value.__notes__ == ["in BatchData(ds=DataFromList, batch_size=2), datapoint 1"]
 
+    def test_keys_that_differ_name_a_way_out(self):
+        with pytest.raises(
+            BatchError, match=r"keys differ \(1 of \('a',\), 1 of \('b',\)\). Make them alike .*MapData\("
+        ):
+            list(BatchData(rows({"a": 1}, {"b": 1}), 2))
+
     def test_the_number_of_the_batch_counts_on_after_a_position_was_loaded(self):
         df = BatchData(rows([1], [2], [3], [4.5]), 2)
         next(iter(df))
@@ -273,7 +279,9 @@ class TestBatchDataByShape:
         assert caught.value.__notes__ == ["in BatchDataByShape(ds=DataFromList, batch_size=2, idx=0), datapoint 1"]
 
     def test_a_missing_component_is_located(self):
-        with pytest.raises(IndexError) as caught:
+        with pytest.raises(
+            IndexError, match=r"no component 4: the datapoint is a list of 1\. Give 0 to 0 as idx"
+        ) as caught:
             list(BatchDataByShape(rows([1]), 2, 4))
         assert caught.value.__notes__ == ["in BatchDataByShape(ds=DataFromList, batch_size=2, idx=4), datapoint 0"]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import traceback
 from itertools import islice
 
@@ -215,6 +216,19 @@ class TestFunctionsThatDraw:
         check_dataflow(make, new_process=False)
 
 
+# datapoint, what it does not have, the error, and what it has
+MISSING = [
+    ([1, 2], 2, IndexError, "a list of 2. Give 0 to 1 as ARGUMENT"),
+    ([1, 2], -3, IndexError, "a list of 2. Give 0 to 1 as ARGUMENT"),
+    ((1,), "x", TypeError, "a tuple of 1. Give 0 to 0 as ARGUMENT"),
+    ({"x": 1, "y": 2}, 0, KeyError, "a dict with the keys 'x', 'y'. Give one of them as ARGUMENT"),
+    (dict.fromkeys(range(9)), 9, KeyError, "a dict with the keys 0, 1, 2, 3, 4, 5, .... Give one of them"),
+    ({"x": 1}, [], TypeError, "a dict with the keys 'x'. Give one of them"),
+    ([], 0, IndexError, "an empty list. Drop those upstream, e.g. MapData"),
+    ({}, "x", KeyError, "an empty dict. Drop those upstream, e.g. MapData"),
+]
+
+
 class TestMapDataComponent:
     @pytest.mark.parametrize(
         ("dp", "index", "result"),
@@ -243,13 +257,21 @@ class TestMapDataComponent:
         assert list(df) == [{"x": 2}]
         assert dp == {"x": 1}
 
-    @pytest.mark.parametrize(
-        ("dp", "index", "error"), [([1], 1, IndexError), ({"x": 1}, "y", KeyError), ([1], "x", TypeError)], ids=str
-    )
-    def test_a_missing_component_is_located(self, dp, index, error):
-        with pytest.raises(error) as caught:
-            list(MapDataComponent(rows(dp), abs, index))
-        assert caught.value.__notes__[0].startswith("in MapDataComponent(ds=DataFromList, func=abs, index=")
+    @pytest.mark.parametrize(("dp", "index", "error", "content"), MISSING, ids=str)
+    def test_a_missing_component_is_located_and_the_others_are_named(self, dp, index, error, content):
+        text = f"there is no component {index!r}: the datapoint is {content}".replace("ARGUMENT", "index")
+        with pytest.raises(error, match=f"^{re.escape(text)}") as caught:
+            list(MapDataComponent(MapData(rows(dp), lambda dp: dp), str, index))
+        assert caught.value.__notes__[0].startswith("in MapDataComponent(ds=MapData, func=str")
+
+    def test_an_error_of_the_function_is_left_as_it_is(self):
+        with pytest.raises(IndexError) as caught:
+            list(MapDataComponent(rows([[]]), lambda x: x[0]))
+        assert str(caught.value) == "list index out of range"
+
+    def test_a_datapoint_of_another_kind_speaks_for_itself(self):
+        with pytest.raises(TypeError, match="'int' object is not subscriptable"):
+            list(MapDataComponent(rows(3), abs))
 
     def test_the_function_must_be_callable(self):
         with pytest.raises(TypeError, match=r"func must be callable, got 0 \(int\)"):
@@ -282,10 +304,11 @@ class TestSelectComponent:
         with pytest.raises(TypeError, match="idxs must be a list of indices or keys, got"):
             SelectComponent(numbers(3), wrong)
 
-    @pytest.mark.parametrize(("dp", "idx", "error"), [([1], 1, IndexError), ({"x": 1}, "y", KeyError)], ids=str)
-    def test_a_missing_component_is_located(self, dp, idx, error):
-        with pytest.raises(error) as caught:
-            list(SelectComponent(rows(dp), [idx]))
+    @pytest.mark.parametrize(("dp", "idx", "error", "content"), MISSING, ids=str)
+    def test_a_missing_component_is_located_and_the_others_are_named(self, dp, idx, error, content):
+        text = f"there is no component {idx!r}: the datapoint is {content}".replace("ARGUMENT", "idxs")
+        with pytest.raises(error, match=f"^{re.escape(text)}") as caught:
+            list(SelectComponent(MapData(rows(dp), lambda dp: dp), [*([*dp] if isinstance(dp, dict) else []), idx]))
         assert "in SelectComponent(" in caught.value.__notes__[0]
 
     def test_the_callers_list_is_not_kept(self):

@@ -6,6 +6,7 @@ import json
 import pickle
 
 import lmdb
+import msgpack
 import numpy as np
 import pytest
 
@@ -170,10 +171,10 @@ class BrokenFile:
 
 def test_damaged_pages_are_passed_by_the_list_of_keys_only():
     keys = np.frombuffer(b"abcd", "V1")
-    assert list(lmdb_check._faults(BrokenFile(), keys, False, int)) == [
+    assert list(lmdb_check._faults(BrokenFile(), keys, "dataflow", False, int)) == [
         (2, "key b'c': the file is damaged here (page is damaged)")
     ]
-    assert list(lmdb_check._faults(BrokenFile(), None, False, int)) == [
+    assert list(lmdb_check._faults(BrokenFile(), None, "dataflow", False, int)) == [
         (2, "the file is damaged here (page is damaged), and what follows cannot be reached")
     ]
 
@@ -182,6 +183,14 @@ def test_pickles_are_not_loaded_unasked(save):
     path = save(serializer="pickle")
     with pytest.raises(UsageError, match=r"x\.lmdb' holds pickles, .* pass allow_pickle=True"):
         found(path)
+
+
+def test_a_pickle_inside_msgpack_is_not_called_damage(save):
+    held = msgpack.packb({b"nd": True, b"type": b"|O", b"kind": b"O", b"shape": [1], b"data": pickle.dumps([1])})
+    path = change(save(serializer="msgpack-numpy"), k00000003=held)
+    with pytest.raises(UsageError, match=r"x\.lmdb' holds pickles, .* pass allow_pickle=True"):
+        found(path)
+    assert found(path, allow_pickle=True) == []
 
 
 def test_values_that_are_no_datapoints_are_not_called_damaged(tmp_path):

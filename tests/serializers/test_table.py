@@ -137,13 +137,33 @@ def test_shards_are_not_written_by_braces(tmp_path):
 
 @pytest.mark.parametrize("path", ["x.txt", "x", ".lmdb", "memory://x.zip"])
 def test_an_unknown_suffix_is_refused_with_those_that_are_known(path):
-    with pytest.raises(ValueError, match=r"cannot tell the format of '.*\.arrow, .*\.tfrecords\. Rename it"):
+    with pytest.raises(
+        ValueError, match=r"\.hdf5, \.libsvm, .*\.tfrecords\. Rename it, .* LMDBSerializer\.load\(path\)"
+    ):
         dataflow.load(path)
-    with pytest.raises(ValueError, match="cannot tell the format"):
+    with pytest.raises(
+        ValueError, match=r"\.hdf5, \.lmdb, .*\.npz, \.parquet, \.tar, .*LMDBSerializer\.save\(df, path\)"
+    ):
         dataflow.save(numbers(3), path)
 
 
-@pytest.mark.parametrize("path", [3, None, [], [3]], ids=str)
+@pytest.mark.parametrize("path", [3, None, [3]], ids=str)
 def test_what_is_no_path_is_refused(path):
     with pytest.raises(TypeError, match="path must be a path, got"):
         dataflow.load(path)
+
+
+def test_a_list_of_no_paths_is_said_to_be_empty():
+    with pytest.raises(ValueError, match="path must be a path, or a list of the paths of tar files, got an empty list"):
+        dataflow.load([])
+
+
+@pytest.mark.parametrize("path", [[], ["x.tar"]], ids=str)
+def test_a_list_is_only_read(path):
+    with pytest.raises(TypeError, match="path must be a path, got a list"):
+        dataflow.save(numbers(3), path)
+
+
+def test_a_file_that_is_missing_needs_no_index_to_be_shuffled(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no such TFRecord file: '.*typo\.tfrecord'"):
+        dataflow.load(tmp_path / "typo.tfrecord", shuffle=True)

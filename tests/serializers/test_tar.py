@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
+import tarfile
 
 import numpy as np
 import pytest
 
-from dataflow import DataFromGenerator, DataFromList, TarSerializer
-from dataflow.errors import CorruptDataError
+from dataflow import DataFromGenerator, DataFromList, TarSerializer, dumps
+from dataflow.errors import CorruptDataError, UsageError
 from dataflow.testing import FailsAt, numbers, same
 
 IMAGES = [[np.full((4, 5, 3), number, np.uint8), number] for number in range(12)]
@@ -165,6 +168,27 @@ def test_damages_are_listed_and_what_is_behind_them_is_read(path):
     assert [*found] == [2, 5, 9]
     with pytest.raises(CorruptDataError):
         TarSerializer.inspect(path)
+
+
+def archive(path, **members):
+    with tarfile.open(path, "w") as file:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name.replace("_", "."))
+            member.size = len(data)
+            file.addfile(member, io.BytesIO(data))
+
+
+def test_pickles_are_not_called_damage_nor_loaded_unasked(path):
+    archive(path, a_txt=b"a cat", b_pyd=pickle.dumps([1]))
+    with pytest.raises(UsageError, match=r"x\.tar' holds pickles, .* pass allow_pickle=True"):
+        list(TarSerializer.damages(path))
+    assert list(TarSerializer.damages(path, allow_pickle=True)) == []
+
+
+def test_a_pickle_among_records_of_ours_is_damage(path):
+    archive(path, a_df=dumps([1]), b_df=pickle.dumps([2]), c_df=dumps([3]))
+    ((number, why),) = TarSerializer.damages(path)
+    assert (number, "this is a pickle" in why) == (1, True)
 
 
 def test_inspect_tells_what_a_file_is(path):

@@ -7,7 +7,7 @@ import msgpack
 import pytest
 
 from dataflow import TFRecordSerializer, dumps
-from dataflow.errors import CorruptDataError
+from dataflow.errors import CorruptDataError, UsageError
 from dataflow.sources.tfrecord_frames import framed
 from dataflow.testing import numbers
 
@@ -57,7 +57,7 @@ def test_tells_what_a_file_is(tmp_path, record, codec):
         "checksums": "every record",
         "index": False,
     }
-    assert damaged(path) == {}
+    assert damaged(path, allow_pickle=True) == {}
 
 
 def test_an_index_tells_the_number(path):
@@ -103,7 +103,7 @@ def test_an_end_that_is_missing_is_a_fault_of_the_file_and_of_no_record(path):
     os.truncate(path, 4 * size)
     ((number, why),) = TFRecordSerializer.damages(path)
     assert number is None
-    assert "is not the index of" in why
+    assert "is cut short: " in why
     os.remove(f"{path}.index")
     for end in (4 * size - 1, 3 * size + 12, 3 * size + 1):
         os.truncate(path, end)
@@ -126,6 +126,28 @@ def test_what_does_not_decode_is_listed_among_our_records(tmp_path):
     assert list(found) == [1, 2, 3]
     assert "allow_pickle=True" in found[2]
     assert list(damaged(path, allow_pickle=True)) == [1, 3]
+
+
+HELD = msgpack.packb({b"nd": True, b"type": b"|O", b"kind": b"O", b"shape": [1], b"data": pickle.dumps([1])})
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        pytest.param([pickle.dumps([1]), pickle.dumps([2])], id="records"),
+        pytest.param([msgpack.packb([1]), HELD], id="inside msgpack"),
+    ],
+)
+def test_pickles_are_not_called_damage_nor_loaded_unasked(tmp_path, records):
+    path = write(tmp_path / "x", records)
+    with pytest.raises(UsageError, match=r"x' holds pickles, .* pass allow_pickle=True"):
+        damaged(path)
+    assert damaged(path, allow_pickle=True) == {}
+
+
+def test_what_does_not_decode_is_listed_among_records_of_tensorpack(tmp_path):
+    path = write(tmp_path / "x", [msgpack.packb([1]), b"\xc1", msgpack.packb([2])])
+    assert [*damaged(path)] == [1]
 
 
 def test_a_damaged_pickle_is_listed_whatever_it_raises(tmp_path):

@@ -246,6 +246,10 @@ def test_other_wrong_arguments_are_refused_at_construction(foreign):
         LMDBData(foreign, shuffle=1)
     with pytest.raises(TypeError, match="decoder must be callable"):
         LMDBDataDecoder(LMDBData(foreign), None)
+    with pytest.raises(
+        TypeError, match=r"lmdb_data must be LMDBData or .*'x\.lmdb' \(str\)\. .* LMDBData\(lmdb_path\)"
+    ):
+        LMDBDataDecoder("x.lmdb", decode)
 
 
 # --- decoding ---

@@ -100,7 +100,7 @@ def test_a_file_without_a_line_of_data_is_an_empty_flow(write, content):
     assert len(df) == 0
 
 
-@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress)])
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".GZ", gzip.compress)])
 def test_packed_files_are_unpacked(write, suffix, pack):
     df = SVMLightData(write(pack(TEXT), f"x.svm{suffix}"), shuffle=False)
     np.testing.assert_array_equal([x for x, _ in df], ROWS)

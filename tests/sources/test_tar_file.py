@@ -114,6 +114,21 @@ def test_a_file_that_shrank_since_the_state_was_taken_is_refused(shards):
         next(iter(df))
 
 
+@pytest.mark.parametrize("shuffle", [False, True, "shards"])
+def test_files_that_are_replaced_during_a_pass_do_not_mix_with_it(shards, tmp_path, shuffle):
+    df = TarSerializer.load(shards, shuffle, seed=0)
+    it = iter(df)
+    given = [next(it)["cls"]]
+    newer = [{**dp, "cls": dp["cls"] + 100} for dp in KEYED]
+    TarSerializer.save(DataFromList(newer, shuffle=False), tmp_path / "newer-%03d.tar", shard_size=4)
+    for number in range(3):
+        os.replace(tmp_path / f"newer-{number:03d}.tar", tmp_path / f"x-{number:03d}.tar")
+    with pytest.raises(UsageError, match=r"x-00\d\.tar' has been replaced since this pass began"):
+        given.extend(dp["cls"] for dp in it)
+    assert max(given) < 100
+    assert sorted(dp["cls"] for dp in df) == list(range(100, 110))
+
+
 @pytest.mark.parametrize("shuffle", [False, "shards"])
 def test_a_state_of_more_files_is_refused(shards, shuffle):
     it = iter(TarSerializer.load(shards, shuffle, seed=2))

@@ -269,12 +269,22 @@ def test_a_file_that_shrinks_while_it_is_read_is_told(tmp_path):
             file.write(whole)
 
 
+def test_a_file_that_is_shorter_than_its_index_says_is_cut_short(tmp_path):
+    path = write(tmp_path / "x", [b"aaaaa", b"bbbbb"])
+    (tmp_path / "x.index").write_text("0 21\n21 21\n42 21\n")
+    for kind in (TFRecordStream, TFRecordRecords):
+        with pytest.raises(
+            CorruptDataError, match=r"x' is cut short: it has 42 bytes, and 63 by .*x\.index'\. Copy it"
+        ):
+            list(kind(path, decode=False))
+
+
 @pytest.mark.parametrize(
     "index",
     [
         pytest.param("", id="empty"),
         pytest.param("0 21\n", id="too few"),
-        pytest.param("0 21\n21 21\n42 21\n", id="too many"),
+        pytest.param("0 21\n21 -1\n20 22\n", id="a negative size"),
         pytest.param("0 21\n21 20\n", id="a gap"),
         pytest.param("5 21\n26 16\n", id="not from the start"),
         pytest.param("0 42\n42 0\n", id="a frame of no size"),

@@ -13,6 +13,7 @@ from dataflow.utils.shards import has_number, last_paths, refuse_braces, shard_p
         pytest.param("x.tar", ["x.tar"], id="one"),
         pytest.param("x-{08..11}.tar", ["x-08.tar", "x-09.tar", "x-10.tar", "x-11.tar"], id="numbers"),
         pytest.param("{a,b}-{0..1}.tar", ["a-0.tar", "a-1.tar", "b-0.tar", "b-1.tar"], id="two braces"),
+        pytest.param("{x{a,b}", ["{xa", "{xb"], id="a brace that is none"),
         pytest.param(["{a,b}.tar", "c.tar"], ["a.tar", "b.tar", "c.tar"], id="a list"),
         pytest.param("s3://bucket/x-{0..1}.tar", ["s3://bucket/x-0.tar", "s3://bucket/x-1.tar"], id="a URL"),
     ],
@@ -26,7 +27,9 @@ def test_braces_stand_for_several_files(path, names):
     [
         ("x-{5..1}.tar", "stands for 0 files"),
         ("x-{0..99999999999}.tar", "stands for 100,000,000,000 files"),
+        ("x-{000000..999999}-{000000..999999}.tar", "stands for 1,000,000,000,000 files"),
         ("x-{a}.tar", "must be like"),
+        ("x-{a,b-{0..1}}.tar", "braces in braces"),
         ([], "an empty list"),
     ],
 )

@@ -89,6 +89,16 @@ def test_the_component_and_the_way_out_are_named():
         stack(rows)
 
 
+@pytest.mark.parametrize(
+    "rows", [[{"a": 1}, {"b": 1}], [[1], [1, 2]], [[1], {"a": 1}]], ids=["keys", "numbers", "kinds"]
+)
+def test_datapoints_that_differ_in_what_they_have_name_a_way_out(rows):
+    with pytest.raises(
+        BatchError, match=r"differ .*Make them alike .*MapData\(ds, func\), .*SelectComponent\(ds, idxs\)"
+    ):
+        stack(rows)
+
+
 def test_a_batch_error_is_a_value_error():
     with pytest.raises(ValueError, match="kinds differ"):
         stack(column(1, "a"))
