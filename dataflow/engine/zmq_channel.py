@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import select
 import shutil
 import sys
 import tempfile
@@ -138,6 +139,8 @@ class ZmqFar:
         self._socket = _socket(_zmq().Context())
         self._socket.connect(b"ipc://" + os.fsencode(file))
         self._hangup = hangup
+        self._hung_up = select.poll()
+        self._hung_up.register(hangup, 0)
         self._polls = {writing: ZmqPoll() for writing in (False, True)}
         for writing, poll in self._polls.items():
             poll.watch(self._socket, writing, reading=not writing)
@@ -149,6 +152,8 @@ class ZmqFar:
 
     def send(self, frame: Frame) -> None:
         message = _packed(frame)
+        if self._hung_up.poll(0):  # or what it has been sent by then would be worked through, for nobody
+            raise HungUp
         while not _send(self._socket, message):
             if not self._wait(writing=True):
                 raise HungUp

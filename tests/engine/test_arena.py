@@ -283,15 +283,15 @@ def test_an_array_that_outlives_its_pool_has_memory_of_its_own_and_keeps_no_othe
 @kinds
 def test_a_batch_is_stacked_where_it_is_sent_from(kind, method):
     with running(Batches(), kind, method) as pool:
-        addresses = set()
+        blocks = set()
         for i in range(50):
             images, labels = ask(pool, i)
             assert images.shape == (8, 20_000)
             assert (images == i).all()
             assert labels.tolist() == [i] * 8
             assert in_arena(images)
-            addresses.add(images.__array_interface__["data"][0])
-        assert len(addresses) <= 4
+            blocks.add(images.__array_interface__["data"][0] // 4096)  # it begins as far behind a line as its rows do
+        assert len(blocks) <= 4
 
 
 @pytest.mark.parametrize("keep", ["array", "view", "datapoint"])

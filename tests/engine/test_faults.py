@@ -508,6 +508,26 @@ def test_after_an_error_the_other_workers_leave_by_themselves(kind, tmp_path):
         assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize("kind", ["process", "zmq"])
+def test_a_worker_that_has_much_to_do_leaves_after_what_it_does(kind, tmp_path):
+    class Slow(Task):
+        def run(self, inbox, context):
+            done = 0
+            try:
+                for number in inbox:
+                    time.sleep(0.05)
+                    done += 1
+                    yield number
+            finally:
+                (tmp_path / "done").write_text(f"{done}")
+
+    with Pool(Slow(), 1, kind=kind, stage="Stage", start_method="fork") as running:
+        for number in range(20):
+            running.send(0, number)
+        assert running.receive() == (0, 0)
+    assert int((tmp_path / "done").read_text()) <= 3
+
+
 def test_one_that_dies_again_and_again_is_an_error_in_the_end():
     class Dies(Task):
         def run(self, inbox, context):
