@@ -191,7 +191,7 @@ class DataFlow(ABC):  # noqa: B024  # __iter__ is abstract, out of a type checke
     def _children(self) -> list[DataFlow]:
         """List the flows that this one draws from, whatever attribute holds them."""
         found: list[DataFlow] = []
-        for value in getattr(self, "__dict__", {}).values():
+        for value in [*getattr(self, "__dict__", {}).values()]:  # another thread may give it one more
             _find_flows(value, found)
         return found
 

@@ -149,8 +149,15 @@ def _by_columns(array: np.ndarray[Any, Any]) -> bool:
     return array.flags.f_contiguous and not array.flags.c_contiguous
 
 
-def to_arrow(column: Column, values: list[Any], tensors: bool, fail: Fail) -> Any:
+def to_arrow(column: Column, values: list[Any], tensors: bool, fail: Fail, together: Any = None) -> Any:
     """Return the values of a component as an Arrow array.
+
+    Args:
+        column: what they have in common.
+        values: the values.
+        tensors: whether arrays become tensors, or binary.
+        fail: makes the error.
+        together: the bytes of all of them, if they are arrays and known to be what the column is.
 
     Raises:
         TypeError: if one is not like those before.
@@ -165,10 +172,16 @@ def to_arrow(column: Column, values: list[Any], tensors: bool, fail: Fail) -> An
         if column.kind in _SCALARS:
             return _numpy_to_arrow(values, python, kind)
         try:
-            return pa.array(values, kind)
+            array = pa.array(values, kind)
         except (pa.ArrowException, ValueError, OverflowError) as error:
             raise fail(_first_failing(values, kind), str(error)) from None
-    for index, value in enumerate(values):
+        if column.kind in ("str", "bytes") and array.nbytes > MOST_BYTES:
+            index = max(range(len(values)), key=lambda index: len(values[index] or ""))
+            raise fail(
+                index, f"{column.kind} of {len(values[index]):,}, which is too large: a column holds up to 1 GiB"
+            )
+        return array
+    for index, value in enumerate(values if together is None else ()):
         if (
             type(value) is not np.ndarray
             or value.shape != column.shape
@@ -178,7 +191,7 @@ def to_arrow(column: Column, values: list[Any], tensors: bool, fail: Fail) -> An
             raise fail(index, f"it was {_shown(column)} so far, and is {_seen(value)} now. Make them alike")
     if not column.width:
         return pa.nulls(len(values))
-    raw = pa.py_buffer(b"".join([_raw(value) for value in values]))
+    raw = pa.py_buffer(b"".join([_raw(value) for value in values]) if together is None else together)
     if not hasattr(kind, "storage_type"):
         return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, raw])
     items = pa.Array.from_buffers(kind.value_type, len(values) * math.prod(column.shape), [None, raw])
@@ -241,6 +254,8 @@ def from_arrow(column: Column, array: Any, block: Any = None) -> Iterator[Any]:
         CorruptDataError: if they are not what the file notes.
     """
     rows = len(array)
+    if _is_shared(array):
+        return _shared(array)
     if column.kind == "array":
         if not column.width:
             return iter(
@@ -308,7 +323,29 @@ def foreign(kind: Any) -> Callable[[Any], Iterator[Any]]:
     """Return what makes values of a column that was written by something else: Python's, and arrays of tensors."""
     if hasattr(kind, "storage_type") and hasattr(kind, "shape") and _is_plain(kind.value_type):
         return partial(_tensors, kind)
-    return lambda array: iter(array.to_pylist())
+    return lambda array: _shared(array) if _is_shared(array) else iter(array.to_pylist())
+
+
+def _is_shared(array: Any) -> bool:
+    """Say whether an Arrow array is one of a dictionary, of values that do not change."""
+    return pyarrow().types.is_dictionary(array.type) and is_text(array.type.value_type)
+
+
+def is_text(kind: Any) -> bool:
+    """Say whether values of an Arrow type are text or bytes of any length."""
+    types = pyarrow().types
+    return bool(
+        types.is_string(kind) or types.is_binary(kind) or types.is_large_string(kind) or types.is_large_binary(kind)
+    )
+
+
+def _shared(array: Any) -> Iterator[Any]:
+    """Return the values of such an array; those that are the same are one object: a row may name a megabyte."""
+    indices = array.indices.cast("int64").fill_null(-1).to_numpy(zero_copy_only=False)
+    used, places = np.unique(indices, return_inverse=True)
+    gaps = int(np.searchsorted(used, 0))
+    values = [None] * gaps + array.dictionary.take(pyarrow().array(used[gaps:])).to_pylist()
+    return map(values.__getitem__, places.tolist())
 
 
 def _is_plain(kind: Any) -> bool:

@@ -90,6 +90,7 @@ class ParquetSerializer:
         """Return a flow of the datapoints that ``save`` wrote, or of the rows of any Parquet file as dicts.
 
         What other programs wrote becomes values of Python, such as int, datetime, list and dict, and tensors arrays.
+        Equal texts of a group are one object, as the file mostly has them once.
         Rows are read a group at a time. A shuffled pass reads 256 MiB ahead and each group once for it, so that a file
         of less is read once a pass, and one of ten times as much ten times.
 
@@ -163,12 +164,16 @@ class ArrowSerializer:
         with saving(df, path, by="ArrowSerializer.save") as job:
             table = Columns(job, "ArrowSerializer.save", tensors=True)
             writer = None
-            for number, (rows, is_last) in enumerate(table.groups(ARROW_BYTES, equal=True)):
+            counts: list[int] = []
+            for number, (rows, is_last) in enumerate(table.groups(ARROW_BYTES)):
                 batch = table.batch(rows)
+                counts.append(len(rows))
                 if writer is None:
-                    note = table.note([[len(rows)]])
+                    note = table.note([])
                     writer = ipc.new_file(job.open(), batch.schema.with_metadata({NOTE: note.written()}))
-                writer.write_batch(batch, custom_metadata={NOTE: batch_note(batch, number, is_last)})
+                writer.write_batch(
+                    batch, custom_metadata={NOTE: batch_note(batch, number, counts if is_last else None)}
+                )
             if writer is None:
                 note = table.note([[0]])
                 writer = ipc.new_file(job.open(), pyarrow().schema([], {NOTE: note.written()}))
@@ -181,8 +186,8 @@ class ArrowSerializer:
     ) -> ArrowData:  # fmt: skip
         """Return a flow of the datapoints that ``save`` wrote, or of the rows of any Arrow file as dicts.
 
-        ``ParquetSerializer.load`` tells what it takes and raises. The groups of other programs are all read once, for
-        the length.
+        ``ParquetSerializer.load`` tells what it takes and raises. Each group of another program says its rows, which
+        are a small read each when a pass begins.
         """
         return ArrowData(path, shuffle, columns=columns, verify=verify, seed=seed)
 

@@ -18,6 +18,16 @@ from .saving import Saving
 MOST_ROWS = 1 << 16
 
 
+class _Block:
+    """Arrays of one column and one group, behind each other; new memory for each group would take as long as they."""
+
+    def __init__(self, first: np.ndarray[Any, Any], most_bytes: int) -> None:
+        self.shape, self.dtype, self.rows = first.shape, first.dtype, 0
+        self.is_plain = first.nbytes > 0 and not first.dtype.hasobject and first.ndim < 32  # of numpy 1, with one more
+        room = min(MOST_ROWS, most_bytes // first.nbytes + 1) if self.is_plain else 0
+        self.arrays = np.empty((room, *first.shape), first.dtype) if self.is_plain else first
+
+
 class Columns:
     """The datapoints of a ``save``, on their way into columns."""
 
@@ -27,21 +37,21 @@ class Columns:
         self._names: list[Any] = []
         self._columns: list[Column] = []
         self._done = 0
+        self._most_bytes = 0
+        self._blocks: dict[int, _Block] = {}  # the arrays of each column
 
-    def groups(self, most_bytes: int, equal: bool = False) -> Iterator[tuple[list[list[Any]], bool]]:
-        """Yield the rows of one group after another, and whether it is the last.
-
-        Where they are to be ``equal``, the first one says how many rows it is.
-        """
+    def groups(self, most_bytes: int) -> Iterator[tuple[list[list[Any]], bool]]:
+        """Yield the rows of one group after another, and whether it is the last."""
         rows: list[list[Any]] = []
-        size, most = 0, MOST_ROWS
+        size = 0
+        self._most_bytes = most_bytes
         for dp in self._job.rows():
-            if len(rows) == most or (size >= most_bytes and (most == MOST_ROWS or not equal)):
-                if equal:
-                    most = len(rows)
+            if len(rows) == MOST_ROWS or size >= most_bytes:
                 yield rows, False
                 self._done += len(rows)
                 rows, size = [], 0
+                for block in self._blocks.values():
+                    block.rows = 0
             rows.append(self._row(dp))
             size += sum(map(_size, rows[-1]))
         if rows:
@@ -49,10 +59,10 @@ class Columns:
 
     def _row(self, dp: Any) -> list[Any]:
         if not self._names:
-            if type(dp) not in (list, dict) or not dp or any(type(key) is not str for key in dp if type(dp) is dict):
+            if type(dp) not in (list, dict) or not dp or (type(dp) is dict and not all(map(_is_name, dp))):
                 raise TypeError(
-                    f"a row of a table is a list or a dict with keys of str, and not empty; got {check.seen(dp)}. Make "
-                    "it one with MapData, or save it with LMDBSerializer"
+                    "a row of a table is a list or a dict with keys of str, without surrogates, and not empty; got "
+                    f"{check.seen(dp)}. Make it one with MapData, or save it with LMDBSerializer"
                 )
             self._layout, self._names = type(dp), [*dp] if type(dp) is dict else [*range(len(dp))]
         same = type(dp) is self._layout and len(dp) == len(self._names)
@@ -61,7 +71,19 @@ class Columns:
                 f"every row of a table has the same components, and this one is no {self._layout.__name__} with "
                 f"{', '.join(map(repr, self._names))}. Make them alike with MapData, or save them with LMDBSerializer"
             )
-        return dp if type(dp) is list else [dp[name] for name in self._names]
+        values = dp if type(dp) is list else [dp[name] for name in self._names]
+        return [self._kept(index, value) if type(value) is np.ndarray else value for index, value in enumerate(values)]
+
+    def _kept(self, index: int, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Copy an array, as a generator may fill it again: to the others of its column, if it is like them."""
+        block = self._blocks.get(index)
+        if block is None:
+            block = self._blocks[index] = _Block(array, self._most_bytes)
+        if array.shape == block.shape and array.dtype == block.dtype and array.flags.c_contiguous and block.is_plain:
+            block.arrays[block.rows] = array
+            block.rows += 1
+            return array
+        return array.copy("A")
 
     def batch(self, rows: list[list[Any]]) -> Any:
         """Return rows as an Arrow batch."""
@@ -70,10 +92,17 @@ class Columns:
         if not self._columns:
             self._columns = [*map(new_column, map(str, self._names), values, fails)]
         arrays = [
-            to_arrow(column, part, self._tensors, fail)
-            for column, part, fail in zip(self._columns, values, fails, strict=True)
+            to_arrow(column, part, self._tensors, fail, self._together(index, column, len(part)))
+            for index, (column, part, fail) in enumerate(zip(self._columns, values, fails, strict=True))
         ]
         return pyarrow().record_batch(arrays, [column.name for column in self._columns])
+
+    def _together(self, index: int, column: Column, rows: int) -> Any:
+        """Return the bytes of all arrays of a column, if they are in one block: then they are what the column is."""
+        block = self._blocks.get(index)
+        if block is None or (block.rows, block.shape, block.dtype) != (rows, column.shape, column.dtype):
+            return None
+        return None if column.by_columns else block.arrays[:rows].reshape(-1).view(np.uint8)
 
     def _failing(self, name: Any) -> Callable[[int, str], TypeError]:
         def fail(index: int, why: str) -> TypeError:
@@ -138,7 +167,10 @@ class Summed:
     def seal(self) -> None:
         """Write what was kept, with its checksum in it."""
         end = cast(io.BytesIO, self._file).getvalue()
-        self._real.write(end.replace(SEAL + UNSEALED, SEAL + seal_of(end)))
+        before, seal, behind = end.rpartition(
+            SEAL + UNSEALED
+        )  # the names of columns, which stand before, may be anything
+        self._real.write(before + seal.replace(UNSEALED, seal_of(end)) + behind)
 
     def tell(self) -> int:
         return self._at
@@ -157,6 +189,10 @@ class Summed:
 
     def seekable(self) -> bool:
         return False
+
+
+def _is_name(key: Any) -> bool:
+    return type(key) is str and not any("\ud800" <= character <= "\udfff" for character in key)
 
 
 def _size(value: Any) -> int:

@@ -94,19 +94,18 @@ class IndexedData(RNGDataFlow):
         super().close()
         self._held = None
 
-    def _refresh(self) -> None:
-        """Let go of a file that this process has not opened, or that is not the one at the path any more."""
-        identity = self._identity()
-        if self._held is None or self._held[:2] != (os.getpid(), identity):
+    def _refresh(self) -> Any:
+        """Let go of a file that this process has not opened, or that is not the one at the path any more; return it."""
+        held, identity = self._held, self._identity()  # once: another thread may begin a pass, too
+        if held is None or held[:2] != (os.getpid(), identity):
             self._held = None
-            self._held = os.getpid(), identity, self._open()
+            held = self._held = os.getpid(), identity, self._open()
+        return held[2]
 
     def _opened(self) -> Any:
         """Return the file."""
-        if self._held is None or self._held[0] != os.getpid():
-            self._refresh()
-        assert self._held is not None
-        return self._held[2]
+        held = self._held
+        return self._refresh() if held is None or held[0] != os.getpid() else held[2]
 
     def _walk(self, at: Place, run: Run) -> Walk:
         if self._identity() is None:  # nobody can tell whether it is the file that was opened before

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..codec.columns import Column, foreign, from_arrow, pyarrow
 from ..errors import CorruptDataError, UsageError
-from ..passes import Place, Run, Walk
 from ..utils import check
 from ..utils.open_file import existing_path, is_url, open_binary
 from .indexed import IndexedData
@@ -25,6 +24,8 @@ VERIFY = ("off", "first", "always")
 # What a shuffled pass reads ahead: all of a small file, and of a large one as much as is read once for it.
 AHEAD_BYTES = 1 << 28
 _MOST_AHEAD = 1 << 20
+# Rows that are made at a time: a group may hold millions.
+PIECE = 4096
 # The order of a shuffled pass that takes more is a trap: rows that are all the same may take no bytes in a file.
 _ORDER_BYTES, _ORDER_RATIO = 1 << 26, 256
 
@@ -33,12 +34,13 @@ class Table(NamedTuple):
     """An open file of columns."""
 
     starts: list[int]  # the number of the first datapoint of each group and, at the end, of all
-    read: Callable[[int, bool], Iterator[Any]]  # a group, perhaps verified, as Arrow batches of not too many rows
+    read: Callable[[int, bool], Iterator[Any]]  # a group, perhaps verified, as Arrow batches
     rows: Callable[[Any], Iterator[Any]]  # the datapoints of a batch
     row_bytes: int
     types: dict[str, str]  # the Arrow type of each column
     note: Note | None
     verified: set[int]  # groups that need not be verified again
+    unused: list[None]  # one None until a pass takes the file: passes may overlap, and what is loaded belongs to one
 
 
 class ColumnData(IndexedData):
@@ -93,17 +95,23 @@ class ColumnData(IndexedData):
                 f"{self.path!r} is no {self._format} file, or a damaged one ({str(error).rstrip('.')}). Copy it again"
             ) from error
 
-    def _walk(self, at: Place, run: Run) -> Walk:
-        self._held = None  # a file of this pass alone: passes may overlap, and the group that is loaded belongs to it
-        return super()._walk(at, run)
-
     def _size(self) -> int:
         table: Table = self._opened()
         return table.starts[-1]
 
     def _rows(self, numbers: Iterator[int]) -> Iterator[Any]:
-        table = self._opened()
+        table = self._own_table()
         return self._shuffled(table, numbers) if self._shuffle else self._in_order(table, numbers)
+
+    def _own_table(self) -> Table:
+        """Return the open file, or, if another pass reads that, one that was opened anew."""
+        table: Table = self._opened()
+        try:
+            table.unused.pop()  # which only one of two threads can
+        except IndexError:
+            table = self._open()
+            table.unused.pop()
+        return table
 
     def _in_order(self, table: Table, numbers: Iterator[int]) -> Iterator[Any]:
         first = next(numbers, table.starts[-1])
@@ -149,7 +157,8 @@ class ColumnData(IndexedData):
                 batch.validate(full=True)
                 if start + len(batch) > behind:
                     break
-                yield start, batch
+                for first in range(0, len(batch), PIECE):
+                    yield start + first, batch.slice(first, PIECE)
                 start += len(batch)
             if start != behind:
                 raise CorruptDataError("other rows are there than are promised. Copy it again")
@@ -165,17 +174,20 @@ class ColumnData(IndexedData):
             schema: the columns.
             note: what our writer noted of them.
             block_of: returns the memory that an Arrow array of ours lies in, if nobody else has it: arrays are views on
-                it. None if it may be in other memory, too.
+                it. None if it may be in other memory, too. A column that is named twice has it only once.
         """
+        path = self.path  # and not self, which holds what is made here: it would live until a collection of garbage
         names = schema.names if self.columns is None else self.columns
         if missing := [name for name in names if name not in schema.names]:
-            raise ValueError(f"{self.path!r} has no column {missing[0]!r}, only {', '.join(map(repr, schema.names))}")
+            raise ValueError(f"{path!r} has no column {missing[0]!r}, only {', '.join(map(repr, schema.names))}")
         if len({*schema.names}) < len(schema.names):
             raise CorruptDataError("two columns have one name. Rename one")
         known = {} if note is None else {column.name: column for column in note.columns}
         read = [
-            partial(_values, known[name], block_of) if name in known else foreign(schema.field(name).type)
-            for name in names
+            partial(_values, known[name], no_block if name in names[:index] else block_of)
+            if name in known
+            else foreign(schema.field(name).type)
+            for index, name in enumerate(names)
         ]
 
         def rows(group: Any) -> Iterator[Any]:
@@ -186,7 +198,7 @@ class ColumnData(IndexedData):
                 if not times:
                     raise
                 raise UsageError(
-                    f"{self.path!r} has times in nanoseconds, which Python's cannot hold, in column {times[0]!r}. Cast "
+                    f"{path!r} has times in nanoseconds, which Python's cannot hold, in column {times[0]!r}. Cast "
                     "it to 'us' where the file is written, or name the other columns with columns=[...]"
                 ) from error
             if note is not None and note.layout == "list":
@@ -198,6 +210,10 @@ class ColumnData(IndexedData):
 
 def _values(column: Column, block_of: Callable[[Any], Any], array: Any) -> Iterator[Any]:
     return from_arrow(column, array, block_of(array) if column.has_bytes else None)
+
+
+def no_block(_: Any) -> None:
+    """Have arrays copied: in a random order, a few that are kept would keep all of the file that is read ahead."""
 
 
 def _damage() -> tuple[type[Exception], ...]:

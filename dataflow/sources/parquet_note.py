@@ -29,7 +29,8 @@ class Note(NamedTuple):
     layout: str
     columns: tuple[Column, ...]
     # Offset, length, crc32c and rows of each, and where in the file each column of arrays begins, if they stand there
-    # as they are in memory; of Arrow only the rows of all but the last.
+    # as they are in memory. Of Arrow there is none, as the note is written first: the last batch notes the rows of
+    # each. Before dataflow did that, [[rows of each but the last]]; [[0]] if there is no batch.
     groups: list[list[int]]
 
     def written(self) -> bytes:

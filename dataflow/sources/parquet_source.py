@@ -75,6 +75,17 @@ class Source:
             raise CorruptDataError("arrays that it notes lie outside of their group. Copy it again")
         return self._loaded[start : start + length]
 
+    def peek(self, offset: int, length: int) -> bytes:
+        """Return bytes of the file, whatever is loaded.
+
+        Raises:
+            CorruptDataError: if they are not in it.
+        """
+        if min(offset, length) < 0 or offset + length > self.size:
+            raise CorruptDataError(f"it has {self.size:,} bytes, and tells of byte {offset + length:,}. Copy it again")
+        self._file.seek(offset)
+        return self._file.read(length)
+
     def check_seal(self) -> bool:
         """Say whether the end of a Parquet file has a checksum, and verify it: damaged, pyarrow might not survive it.
 
@@ -85,7 +96,7 @@ class Source:
         length = int.from_bytes(self._file.read(4), "little") + MAGIC_BYTES
         self._file.seek(max(0, self.size - length))
         end = self._file.read(min(length, self.size))
-        at = end.find(SEAL) + len(SEAL)
+        at = end.rfind(SEAL) + len(SEAL)  # the names of columns, which stand before, may be anything
         if at < len(SEAL):
             return False
         if end[at : at + 8] != seal_of(end[:at] + UNSEALED + end[at + 8 :]):

@@ -7,12 +7,14 @@ import os
 import numpy as np
 import pytest
 
-from dataflow import DataFromList
+from dataflow import DataFromGenerator, DataFromList
 from dataflow.codec import columns
+from dataflow.testing import same
 
 pytest.importorskip("pyarrow")
 
 from dataflow.serializers import parquet as module  # loaded where pyarrow is
+from dataflow.serializers import parquet_write
 from dataflow.serializers.parquet import ArrowSerializer, ParquetSerializer
 from dataflow.serializers.parquet_write import Columns
 
@@ -55,6 +57,7 @@ def test_a_component_that_is_none_in_the_whole_first_group_says_so(path, kind, m
         ([{"a": 1}, {"b": 1}], "every row of a table has the same components"),
         ([[1], {"0": 1}], "every row of a table has the same components"),
         ([{1: 1}, {1: 2}], "keys of str"),
+        ([{"a\ud800": 1}, {"a\ud800": 2}], "keys of str, without surrogates"),
         ([[], []], "not empty"),
         ([[(1,)], [1]], "this is a tuple"),
     ],
@@ -96,17 +99,65 @@ class Job:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "most_bytes", "equal", "groups"),
+    ("sizes", "most_bytes", "groups"),
     [
-        pytest.param([5, 5, 5, 5], 10, False, [2, 2], id="by bytes"),
-        pytest.param([9, 1, 1, 9, 30], 10, False, [2, 2, 1], id="by bytes, of several sizes"),
-        pytest.param([9, 1, 1, 9, 30], 10, True, [2, 2, 1], id="equal"),
-        pytest.param([1, 9, 30, 30, 1], 10, True, [2, 2, 1], id="equal, whatever follows"),
-        pytest.param([], 10, True, [], id="nothing"),
+        pytest.param([5, 5, 5, 5], 10, [2, 2], id="by bytes"),
+        pytest.param([9, 1, 1, 9, 30], 10, [2, 2, 1], id="by bytes, of several sizes"),
+        pytest.param([1, 1, 1, 30, 30], 100, [3, 2], id="by rows"),
+        pytest.param([], 10, [], id="nothing"),
     ],
 )
-def test_a_group_ends_behind_so_many_bytes_or_is_as_long_as_the_first(sizes, most_bytes, equal, groups):
+def test_a_group_ends_behind_so_many_bytes_or_rows(sizes, most_bytes, groups, monkeypatch):
+    monkeypatch.setattr(parquet_write, "MOST_ROWS", 3)
     table = Columns(Job([[b"x" * size] for size in sizes]), "save", tensors=False)
-    found = list(table.groups(most_bytes, equal))
+    found = list(table.groups(most_bytes))
     assert [len(rows) for rows, _ in found] == groups
     assert [is_last for _, is_last in found] == [number == len(groups) for number in range(1, len(groups) + 1)]
+
+
+@BOTH
+def test_rows_that_become_large_behind_a_group_of_small_ones_come_back(path, kind, monkeypatch):
+    monkeypatch.setattr(parquet_write, "MOST_ROWS", 8)
+    for name in ("PARQUET_BYTES", "ARROW_BYTES"):
+        monkeypatch.setattr(module, name, 1000)
+    rows = [[number, "x" * (400 * (number >= 8))] for number in range(30)]
+    save(kind, rows, path)
+    assert len(kind.load(path)) == 30
+    assert kind.inspect(path)["groups"] == 9  # of 8, of 3 and so on, and of 1
+    assert list(kind.load(path, shuffle=False)) == rows
+    assert sorted(kind.load(path)) == rows
+
+
+@BOTH
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_generator_may_use_one_list_and_one_array_for_all_datapoints(path, kind, order, monkeypatch):
+    for name in ("PARQUET_BYTES", "ARROW_BYTES"):
+        monkeypatch.setattr(module, name, 100)
+
+    def generate():
+        dp = [np.zeros((2, 3), order=order), 0]
+        for number in range(20):
+            dp[0][:] = dp[1] = number
+            yield dp
+
+    kind.save(DataFromGenerator(generate), path)
+    assert same(list(kind.load(path, shuffle=False)), [[np.full((2, 3), float(n), order=order), n] for n in range(20)])
+
+
+@BOTH
+@pytest.mark.parametrize("key", ["dataflow: crc32c=", "dataflow: crc32c=00000000", "", "a.b", "\0"])
+def test_a_key_may_be_any_text(path, kind, key):
+    rows = [{key: number, "b": "x", f"{key}t": "y"} for number in range(3)]
+    save(kind, rows, path)
+    assert list(kind.load(path, shuffle=False)) == rows
+
+
+@BOTH
+@pytest.mark.parametrize("value", ["x" * 101, b"x" * 101])
+def test_text_beyond_what_a_column_holds_is_refused_by_its_name(path, kind, value, monkeypatch):
+    monkeypatch.setattr(columns, "MOST_BYTES", 100)
+    with pytest.raises(
+        TypeError, match=r"dp\['t'\]: (str|bytes) of 101, which is too large: .* LMDBSerializer"
+    ) as caught:
+        save(kind, [{"t": value[:1]}, {"t": value}], path)
+    assert caught.value.__notes__ == [f"in {kind.__name__}.save, datapoint 1"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import random
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -16,10 +17,13 @@ from dataflow.testing import check_dataflow, same
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
+from dataflow.codec.columns import Column  # noqa: E402
 from dataflow.serializers import parquet as writing  # noqa: E402  # loaded where pyarrow is
 from dataflow.serializers.parquet import ArrowSerializer, ParquetSerializer  # noqa: E402
 from dataflow.serializers.parquet_write import Summed  # noqa: E402
-from dataflow.sources import parquet_file  # noqa: E402
+from dataflow.sources import parquet_file, parquet_groups  # noqa: E402
+from dataflow.sources.parquet_file import batch_note  # noqa: E402
+from dataflow.sources.parquet_note import NOTE, Note  # noqa: E402
 
 ROWS = [[np.full((4, 5), number, np.uint8), number, f"t{number}", b"x" * number] for number in range(20)]
 BOTH = pytest.mark.parametrize("kind", [ParquetSerializer, ArrowSerializer])
@@ -125,6 +129,136 @@ def test_batches_that_are_missing_at_the_end_are_missed_at_once(path):
         len(ArrowSerializer.load(f"{path}.cut"))
 
 
+def forged(path, groups, sizes=(3, 3), noted=None):
+    """Write a file with a note of groups, as any program may, and batches of some sizes."""
+    note = Note("list", (Column("0", "int"),), groups).written()
+    with pa.ipc.new_file(path, pa.schema([("0", pa.int64())], {NOTE: note})) as writer:
+        for number, size in enumerate(sizes):
+            batch = pa.record_batch([pa.array(range(size))], ["0"])
+            is_last = number == len(sizes) - 1
+            written = batch_note(batch, number, noted if is_last else None)
+            if is_last and noted is None:
+                written = written.replace(b" 0 ", b" 1 ")
+            writer.write_batch(batch.replace_schema_metadata({NOTE: note}), custom_metadata={NOTE: written})
+
+
+@pytest.mark.parametrize(
+    "groups", [[[]], [[0]], [[2]], [[3, 3]], [[3], [3]], [[1 << 31]], [[1 << 62]], [[1 << 70]], []], ids=str
+)
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_groups_that_are_noted_and_are_none_are_damage(path, groups, shuffle):
+    forged(path, groups)
+    for use in (len, list):
+        with pytest.raises(CorruptDataError, match="other batches than it notes"):
+            use(ArrowSerializer.load(path, shuffle))
+
+
+@pytest.mark.parametrize(
+    "noted", [[], [3], [3, 2], [4, 2], [6, 0], [-1, 3], [1 << 70, 3], [True, 3], [3, 3.0], [3, 3, 0]]
+)
+def test_batches_that_the_last_one_notes_are_those_that_are_there(path, noted):
+    forged(path, [], noted=[3, 3])
+    assert list(ArrowSerializer.load(path, False)) == [[0], [1], [2]] * 2
+    forged(path, [], noted=noted)
+    with pytest.raises(CorruptDataError, match=r"other batches than|other rows are there"):
+        list(ArrowSerializer.load(path, False))
+
+
+def test_files_that_note_the_rows_of_their_first_batch_are_read_as_ever(path):
+    forged(path, [[3]], (3, 3, 2))
+    assert len(ArrowSerializer.load(path)) == 8
+    assert list(ArrowSerializer.load(path, False)) == [[0], [1], [2], [0], [1], [2], [0], [1]]
+    forged(path, [[0]], ())
+    assert list(ArrowSerializer.load(path)) == []
+
+
+def test_a_footer_that_names_no_batches_is_damaged_if_there_are_some(path):
+    forged(path, [], ())
+    with pytest.raises(CorruptDataError, match="its footer names no batches"):
+        len(ArrowSerializer.load(path))
+
+
+def test_each_flipped_bit_of_a_footer_is_found_or_changes_nothing(path):
+    save(ArrowSerializer, path, [[number] for number in range(3)])
+    with open(path, "rb") as file:
+        good = file.read()
+    start = len(good) - 10 - int.from_bytes(good[-10:-6], "little")
+    found = 0
+    for at in range(start, len(good)):
+        with open(path, "wb") as file:
+            file.write(good[:at] + bytes([good[at] ^ 1 << at % 8]) + good[at + 1 :])
+        try:
+            assert list(ArrowSerializer.load(path, False)) == [[0], [1], [2]]
+        except CorruptDataError:
+            found += 1
+    assert found > 100
+
+
+def test_a_stream_and_what_another_program_made_of_our_file_say_what_they_are(path):
+    with pa.ipc.new_stream(path, TABLE.schema) as writer:
+        writer.write_table(TABLE)
+    with pytest.raises(CorruptDataError, match=r"x.file': it is an Arrow stream .*open_stream.*write_feather"):
+        len(ArrowSerializer.load(path))
+    save(ArrowSerializer, f"{path}.ours")
+    with pa.OSFile(f"{path}.ours") as file, pa.ipc.open_file(file) as reader:
+        table = reader.read_all()
+    write(ArrowSerializer, table.slice(0, 10), path)
+    with pytest.raises(CorruptDataError, match=r"another program wrote it anew .* without the metadata of its schema"):
+        len(ArrowSerializer.load(path))
+    write(ArrowSerializer, table.slice(0, 10).replace_schema_metadata(), path)
+    assert [dp["1"] for dp in ArrowSerializer.load(path, False)] == [*range(10)]
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_batches_that_unpack_to_a_thousand_times_their_size_are_not_unpacked(path, compression, monkeypatch):
+    monkeypatch.setattr(parquet_file, "_TRAP_BYTES", 1 << 20)
+    table = pa.table({"x": np.zeros(1 << 20, np.int64), "y": np.zeros(1 << 20, np.int64)})
+    with pa.ipc.new_file(path, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+        writer.write_table(table)
+    unpacks = compression == "lz4"  # which makes no less than a 255th of anything
+    monkeypatch.setattr(parquet_file, "_TRAP_RATIO", 1000 if unpacks else 10)
+    before = pa.total_allocated_bytes()
+    df = ArrowSerializer.load(path, False)
+    assert len(df) == 1 << 20
+    if unpacks:
+        assert next(iter(df)) == {"x": 0, "y": 0}
+        return
+    with pytest.raises(CorruptDataError, match=r"a group would unpack .* to 16,777,216: a trap"):
+        next(iter(df))
+    assert pa.total_allocated_bytes() == before
+
+
+@BOTH
+def test_a_long_text_that_is_repeated_takes_memory_once(path, kind):
+    text = "x" * (1 << 16)  # 256 MiB of it in all
+    words = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0, None] * 2000, pa.int16()), [text, "xxxxx"])
+    table = pa.table({"t": words, "n": range(8000)})
+    if kind is ParquetSerializer:
+        parquet.write_table(table, path, store_schema=False, compression="none")
+    else:
+        write(kind, table, path, group=8000)
+    for shuffle in (False, True):
+        before = pa.total_allocated_bytes()
+        tracemalloc.start()
+        rows = sorted(kind.load(path, shuffle), key=lambda dp: dp["n"])
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert [dp["t"] for dp in rows[:4]] == [text, "xxxxx", text, None]
+        assert rows[-2]["t"] == text
+        assert most < 8 << 20
+        assert pa.total_allocated_bytes() - before < 8 << 20
+    assert kind.inspect(path)["datapoints"] == 8000
+
+
+@BOTH
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_column_that_is_named_twice_gives_two_arrays(path, kind, shuffle):
+    save(kind, path, IMAGES)
+    for first, second in kind.load(path, shuffle, columns=["0", "0"]):
+        assert same(first, second)
+        assert not np.shares_memory(first, second)
+
+
 def test_a_file_whose_note_is_lost_is_not_that_of_another_program(path):
     save(ArrowSerializer, path)
     with pa.memory_map(path) as source:
@@ -200,7 +334,8 @@ def undecoded(monkeypatch):
 @pytest.mark.parametrize("piece", [3, 4096])
 def test_arrays_that_are_most_of_a_group_are_not_decoded(path, shuffle, piece, undecoded, monkeypatch):
     monkeypatch.setattr(writing, "PARQUET_BYTES", 12_000)
-    monkeypatch.setattr(parquet_file, "_PIECE", piece)
+    monkeypatch.setattr(parquet_groups, "PIECE", piece)
+    monkeypatch.setattr(parquet_file, "_PIECE_BYTES", piece * (30 * 40 + 8 + 24))
     save(ParquetSerializer, path, IMAGES)
     rows = list(ParquetSerializer.load(path, shuffle))
     assert same(sorted(rows, key=lambda dp: dp[1]), IMAGES)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -127,6 +131,47 @@ def test_arrays_are_private_and_can_be_written_to(path, kind):
             dp[0][:] = 99
         assert all(same(dp, ROWS[dp[1]]) for dp in rows[1::2])
         assert same(sorted(df, key=lambda dp: dp[1]), ROWS)
+
+
+@BOTH
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_flow_that_is_dropped_closes_its_file_at_once(path, kind, shuffle):
+    save(kind, path)
+    gc.disable()
+    try:
+        df = kind.load(path, shuffle)
+        it = iter(df)
+        next(it)
+        dropped, table = weakref.ref(df), weakref.ref(df._opened().read)
+        del df, it
+        assert dropped() is None
+        assert table() is None
+    finally:
+        gc.enable()
+
+
+@BOTH
+def test_each_of_two_passes_that_start_at_once_has_a_file_of_its_own(path, kind):
+    save(kind, path)
+    df = kind.load(path, False)
+    len(df)
+    both = threading.Barrier(2)
+    opened = df._opened
+
+    def together():
+        table = opened()
+        both.wait(10)
+        return table
+
+    df._opened = together
+    with ThreadPoolExecutor(2) as pool:
+        tables = [*pool.map(lambda _: df._own_table(), range(2))]
+    assert tables[0] is not tables[1]
+    del df._opened
+    first = iter(df)
+    assert same([next(first)], ROWS[:1])
+    assert same(list(df), ROWS)
+    assert same(list(first), ROWS[1:])
 
 
 def rot(path):
