@@ -31,6 +31,7 @@ _LENGTH = struct.Struct("<I")
 _CHECKSUM = struct.Struct("<I")
 _INTACT = 0x48674BC7  # the crc32c of any bytes with their own crc32c behind them
 _PIECE = 1 << 16
+_BYTE = np.dtype(np.uint8)
 
 _CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
 
@@ -84,10 +85,11 @@ def _crc32c() -> Callable[[int, Any], int]:
 def checksum(data: bytes | bytearray | memoryview | ndarray[Any, Any]) -> int:
     """Return the crc32c of bytes, of a contiguous view of bytes, or of an array that lies in memory and in no file."""
     extend = _crc32c()
-    if type(data) in (bytes, ndarray):
+    kind = type(data)
+    if kind is bytearray:
+        return extend(0, ndarray(len(data), _BYTE, data))  # which takes what cannot change its size
+    if kind is bytes or kind is ndarray:
         return extend(0, data)
-    if type(data) is bytearray:
-        return extend(0, ndarray(len(data), np.uint8, data))  # which takes what cannot change its size
     # A view is mostly of a file's page that is in no cache yet. There, copying a piece and looking at the copy
     # takes two thirds of the time of looking at the page.
     crc = 0
