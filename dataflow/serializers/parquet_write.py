@@ -80,9 +80,10 @@ class Columns:
         if block is None:
             block = self._blocks[index] = _Block(array, self._most_bytes)
         if array.shape == block.shape and array.dtype == block.dtype and array.flags.c_contiguous and block.is_plain:
-            block.arrays[block.rows] = array
+            kept = block.arrays[block.rows, ...]
+            kept[...] = array
             block.rows += 1
-            return array
+            return kept
         return array.copy("A")
 
     def batch(self, rows: list[list[Any]]) -> Any:
@@ -167,9 +168,8 @@ class Summed:
     def seal(self) -> None:
         """Write what was kept, with its checksum in it."""
         end = cast(io.BytesIO, self._file).getvalue()
-        before, seal, behind = end.rpartition(
-            SEAL + UNSEALED
-        )  # the names of columns, which stand before, may be anything
+        # The last one: the names of columns, which stand before it, may be anything.
+        before, seal, behind = end.rpartition(SEAL + UNSEALED)
         self._real.write(before + seal.replace(UNSEALED, seal_of(end)) + behind)
 
     def tell(self) -> int:

@@ -161,3 +161,20 @@ def test_text_beyond_what_a_column_holds_is_refused_by_its_name(path, kind, valu
     ) as caught:
         save(kind, [{"t": value[:1]}, {"t": value}], path)
     assert caught.value.__notes__ == [f"in {kind.__name__}.save, datapoint 1"]
+
+
+@pytest.mark.parametrize("serializer", [ParquetSerializer, ArrowSerializer])
+def test_a_buffer_that_is_filled_again_is_saved_as_it_was_beside_arrays_that_are_not_in_one_piece(serializer, tmp_path):
+    def rows():
+        buffer, wide = np.zeros((2, 3), np.int64), np.full((2, 6), 2, np.int64)
+        for number in (0, 1):
+            buffer[:] = number
+            yield [buffer, np.array(number)]
+        yield [wide[:, ::2], np.array(2)]
+        buffer[:] = 3
+        yield [buffer, np.array(3)]
+
+    path = tmp_path / "x"
+    serializer.save(DataFromGenerator(rows), path)
+    found = [(array.tolist(), int(number)) for array, number in serializer.load(path, shuffle=False)]
+    assert found == [([[number] * 3] * 2, number) for number in range(4)]
